@@ -1,0 +1,1 @@
+"""Builds OCI images of recipes and offers the ``mealkit`` command."""

@@ -1,0 +1,1 @@
+"""Runs a recipe: train, evaluate, score, describe."""
