@@ -1,0 +1,40 @@
+"""The target: what an image can be pushed to; a registry's repository and a layout folder both are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO, Literal, Protocol
+
+Moved = Literal["reused", "mounted", "uploaded"]
+Progress = Callable[[int], None]
+"""Called with the number of bytes just moved."""
+
+
+class Target(Protocol):
+    """A place for one repository's blobs, manifests and tags."""
+
+    @property
+    def name(self) -> str:
+        """The repository as users write it: ``host/repo``, or ``oci:DIR``."""
+
+    def url(self, digest: str) -> str:
+        """The recorded image URL of a manifest: ``host/repo@sha256:…`` or ``oci:DIR@sha256:…``."""
+
+    def get_manifest(self, reference: str) -> tuple[bytes, str, str] | None:
+        """``(bytes, media type, digest)`` of the manifest or index of a tag or digest; None when there is none."""
+
+    def get_blob(self, digest: str) -> bytes:
+        """A small blob (a config) whole, checked against its digest."""
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the repository has the blob."""
+
+    def put_blob(self, digest: str, size: int, read: Callable[[], BinaryIO], *, mount_from: str | None = None,
+                 progress: Progress | None = None, known_absent: bool = False) -> Moved:
+        """Bring a blob here unless it is here; try a mount from another repository first, if one is named."""
+
+    def put_manifest(self, data: bytes, media_type: str, reference: str) -> str:
+        """Write a manifest or index under a tag or its digest; returns its digest."""
+
+    def close(self) -> None:
+        """Give connections back."""
