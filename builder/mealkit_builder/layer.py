@@ -38,7 +38,11 @@ class Layer:
         """The layer as a descriptor in an OCI manifest; key, kind and title become annotations."""
         annotations = {
             name: value
-            for name, value in ((KEY_ANNOTATION, self.key), (KIND_ANNOTATION, self.kind), (TITLE_ANNOTATION, self.title))
+            for name, value in (
+                (KEY_ANNOTATION, self.key),
+                (KIND_ANNOTATION, self.kind),
+                (TITLE_ANNOTATION, self.title),
+            )
             if value
         }
         value: dict[str, object] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}

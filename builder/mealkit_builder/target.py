@@ -29,8 +29,16 @@ class Target(Protocol):
     def has_blob(self, digest: str) -> bool:
         """Whether the repository has the blob."""
 
-    def put_blob(self, digest: str, size: int, read: Callable[[], BinaryIO], *, mount_from: str | None = None,
-                 progress: Progress | None = None, known_absent: bool = False) -> Moved:
+    def put_blob(
+        self,
+        digest: str,
+        size: int,
+        read: Callable[[], BinaryIO],
+        *,
+        mount_from: str | None = None,
+        progress: Progress | None = None,
+        known_absent: bool = False,
+    ) -> Moved:
         """Bring a blob here unless it is here; try a mount from another repository first, if one is named."""
 
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> str:

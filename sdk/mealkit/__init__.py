@@ -1,1 +1,94 @@
-"""The SDK for recipe authors."""
+"""The SDK for recipe authors: declare data, hyperparameters, training, evaluation and scoring.
+
+Names are loaded on first use, so ``import mealkit`` costs nothing and brings nothing in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import Field as Field
+
+    from .context import Context as Context
+    from .data import Data as Data
+    from .errors import MealkitError as MealkitError
+    from .evaluator import ClassificationEvaluator as ClassificationEvaluator
+    from .evaluator import Evaluator as Evaluator
+    from .evaluator import RegressionEvaluator as RegressionEvaluator
+    from .hyperparameters import Hyperparameters as Hyperparameters
+    from .loader import DataLoader as DataLoader
+    from .metrics import Curve as Curve
+    from .metrics import Metric as Metric
+    from .metrics import Metrics as Metrics
+    from .metrics import Table as Table
+    from .row import Row as Row
+    from .saver import BatchRecord as BatchRecord
+    from .saver import DataSaver as DataSaver
+    from .scorer import Scorer as Scorer
+    from .spec import RecipeSpec as RecipeSpec
+    from .trainer import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "BatchRecord": "saver",
+    "ClassificationEvaluator": "evaluator",
+    "Context": "context",
+    "Curve": "metrics",
+    "Data": "data",
+    "DataLoader": "loader",
+    "DataSaver": "saver",
+    "Evaluator": "evaluator",
+    "Hyperparameters": "hyperparameters",
+    "MealkitError": "errors",
+    "Metric": "metrics",
+    "Metrics": "metrics",
+    "RecipeSpec": "spec",
+    "RegressionEvaluator": "evaluator",
+    "Row": "row",
+    "Scorer": "scorer",
+    "Table": "metrics",
+    "Trainer": "trainer",
+}
+
+__all__ = [
+    "BatchRecord",
+    "ClassificationEvaluator",
+    "Context",
+    "Curve",
+    "Data",
+    "DataLoader",
+    "DataSaver",
+    "Evaluator",
+    "Field",
+    "Hyperparameters",
+    "MealkitError",
+    "Metric",
+    "Metrics",
+    "RecipeSpec",
+    "RegressionEvaluator",
+    "Row",
+    "Scorer",
+    "Table",
+    "Trainer",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Field":
+        from pydantic import Field
+
+        value: object = Field
+    elif name in _WHERE:
+        value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

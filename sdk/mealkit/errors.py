@@ -231,8 +231,13 @@ class Stopped(MealkitError):
     retryable = True
 
 
-_DISK_ERRNOS = {28: "the disk is full", 30: "the file system is read-only", 122: "the disk quota is used up",
-                5: "the disk failed to read or write", 13: "permission denied"}
+_DISK_ERRNOS = {
+    28: "the disk is full",
+    30: "the file system is read-only",
+    122: "the disk quota is used up",
+    5: "the disk failed to read or write",
+    13: "permission denied",
+}
 
 
 def storage_error(cause: OSError, doing: str) -> StorageError:
@@ -243,5 +248,8 @@ def storage_error(cause: OSError, doing: str) -> StorageError:
         30: "name an output folder that can be written; in a container, mount one",
         13: "let this user write there, or name another folder",
     }
-    return StorageError(f"{doing}: {what}", where=str(cause.filename) if cause.filename else None,
-                        hint=hints.get(cause.errno or 0, "check the disk, then run the same command again"))
+    return StorageError(
+        f"{doing}: {what}",
+        where=str(cause.filename) if cause.filename else None,
+        hint=hints.get(cause.errno or 0, "check the disk, then run the same command again"),
+    )

@@ -1,0 +1,135 @@
+"""Hyperparameters: typed, ranged and documented; strings from platforms are decoded by the declared types."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Self, Union
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import SettingsError
+
+_PLATFORM_KEYS = ("sagemaker_", "_tuning_objective_metric")
+"""SageMaker adds these to a job's hyperparameters; they are not the recipe's."""
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+class Hyperparameters(BaseModel):
+    """The base of a recipe's hyperparameters; every field needs a default.
+
+    .. code-block:: python
+
+        class Hyperparameters(mealkit.Hyperparameters):
+            learning_rate: float = Field(0.1, gt=0, le=1, description="shrinkage per tree")
+            trees: int = Field(100, ge=1, le=10_000)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def decode(cls, values: Mapping[str, object]) -> Self:
+        """Typed hyperparameters from ``values``, whose strings may stand for numbers, booleans or JSON.
+
+        Platforms pass every hyperparameter as a string (``"0.1"``, ``"True"``, ``"[1, 2]"``, some clients quote strings
+        again); the declared type says what is meant. Keys that SageMaker adds are ignored.
+
+        Raises:
+            SettingsError: an unknown name, or a value of the wrong type or out of range.
+        """
+        known = {key: value for key, value in values.items() if not key.startswith(_PLATFORM_KEYS)}
+        for key in known:
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(key, cls.model_fields, n=1)
+                names = ", ".join(cls.model_fields) or "none"
+                raise SettingsError(
+                    f"unknown hyperparameter {key!r}",
+                    where=f"hyperparameters.{key}",
+                    hint=f"did you mean {near[0]!r}?" if near else f"this recipe has: {names}",
+                )
+        decoded = {
+            key: decode_string(value, cls.model_fields[key].annotation) if isinstance(value, str) else value
+            for key, value in known.items()
+        }
+        try:
+            return cls.model_validate(decoded)
+        except ValidationError as error:
+            raise _settings_error(cls, error, known) from None
+
+
+def decode_string(text: str, annotation: Any) -> object:
+    """A string as a platform sends it, as the value that ``annotation`` asks for; pydantic checks it afterwards."""
+    members = _members(annotation)
+    stripped = text.strip()
+    if type(None) in members and stripped.lower() in ("", "none", "null"):
+        return None
+    wanted = [member for member in members if member is not type(None)]
+    quoted = _unquote(stripped)
+    if any(_holds_text(member) for member in wanted):
+        return quoted if quoted is not None else text
+    plain = quoted.strip() if quoted is not None else stripped
+    if bool in wanted and plain.lower() in _TRUE | _FALSE and not {int, float} & set(wanted):
+        return plain.lower() in _TRUE
+    try:
+        value: object = json.loads(plain)
+    except ValueError:
+        return plain
+    if isinstance(value, float) and value.is_integer() and int in wanted and float not in wanted:
+        return int(value)  # "3.0" for an int: JavaScript and YAML writers send whole numbers so
+    return value
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the annotation alone."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return tuple(part for member in typing.get_args(annotation) for part in _members(member))
+    return (annotation,)
+
+
+def _holds_text(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is typing.Literal:
+        return any(isinstance(choice, str) for choice in typing.get_args(annotation))
+    return isinstance(annotation, type) and issubclass(annotation, str)
+
+
+def _unquote(text: str) -> str | None:
+    """The string inside a JSON string literal; None when it is not one."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return None
+        return value if isinstance(value, str) else None
+    return None
+
+
+def _settings_error(model: type[Hyperparameters], error: ValidationError, given: Mapping[str, object]) -> SettingsError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if not name:
+        return SettingsError(str(first["msg"]), where="hyperparameters", hint="see `mealkit describe`")
+    field = model.model_fields[name]
+    limits = [str(item) for item in field.metadata]
+    allowed = f"{_type_name(field.annotation)}{', ' + ', '.join(limits) if limits else ''}"
+    about = f" ({field.description})" if field.description else ""
+    return SettingsError(
+        f"hyperparameter {name!r} cannot be {given.get(name)!r}: {_lower_first(str(first['msg']))}",
+        where=f"hyperparameters.{name}",
+        hint=f"{name} is {allowed}{about}; its default is {field.default!r}",
+    )
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

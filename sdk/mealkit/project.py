@@ -1,0 +1,233 @@
+"""The project: what a recipe's ``pyproject.toml`` says, read without importing any of its code."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ProjectError
+
+KINDS = ("classification", "regression", "clustering", "ranking", "custom")
+ROLES = ("hyperparameters", "input", "output", "loader", "trainer", "evaluator", "scorer", "saver")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+_RECIPE_KEYS = (*ROLES, "kind", "target", "keys", "inputs", "metrics", "resources", "image", "packages")
+_IMAGE_KEYS = ("base", "repository", "platforms", "python", "user", "env", "tags")
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """``[tool.mealkit.image]``.
+
+    Attributes:
+        base: A registry reference, ``oci:DIR[:TAG]``, ``docker:NAME`` or ``host``.
+        repository: Where the image is pushed: ``host/repo``, or ``oci:DIR``; None: must be given to the build.
+        platforms: Such as ``linux/amd64``; empty: this machine's.
+        python: The interpreter's path in the base, where it cannot be found out.
+        user: Who runs it, ``UID[:GID]`` or ``root``.
+        env: Further environment variables of the image.
+    """
+
+    base: str = "host"
+    repository: str | None = None
+    platforms: tuple[str, ...] = ()
+    python: str | None = None
+    user: str = "65532:65532"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A recipe's project folder.
+
+    Attributes:
+        root: The folder of ``pyproject.toml``.
+        name: The distribution's name.
+        version: Its version.
+        summary: One line about it.
+        requires_python: Version specifier.
+        dependencies: Requirements, as written (PEP 508).
+        kind: One of :data:`KINDS`.
+        target: The name of what is predicted.
+        keys: Columns carried from input to output.
+        components: References by role.
+        inputs: References to row schemas of further datasets, by name.
+        metrics: Directions of metrics of the recipe's own evaluator.
+        resources: What a run wants.
+        packages: The import packages (or single modules) that make up the recipe.
+        source: The folder that the packages stand in: ``root`` or ``root/src``.
+        image: The settings of the image.
+    """
+
+    root: Path
+    name: str
+    version: str
+    summary: str
+    requires_python: str
+    dependencies: tuple[str, ...]
+    kind: str
+    target: str | None
+    keys: tuple[str, ...]
+    components: Mapping[str, str]
+    inputs: Mapping[str, str]
+    metrics: Mapping[str, str]
+    resources: Mapping[str, Any]
+    packages: tuple[str, ...]
+    source: Path
+    image: ImageSettings
+
+    @property
+    def file(self) -> Path:
+        """The path of ``pyproject.toml``."""
+        return self.root / "pyproject.toml"
+
+
+def read_project(root: Path) -> Project:
+    """Read the recipe in this folder.
+
+    Raises:
+        ProjectError: there is no ``pyproject.toml``, it is not a recipe's, or a setting is wrong.
+    """
+    root = root.absolute()
+    file = root / "pyproject.toml"
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProjectError(
+            "there is no recipe here: no pyproject.toml",
+            where=str(root),
+            hint="go to the recipe's folder, name it with --project, or make one with `mealkit init`",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ProjectError(
+            f"cannot read pyproject.toml: {error}", where=str(file), hint="mend it, then try again"
+        ) from None
+    project, recipe = document.get("project", {}), document.get("tool", {}).get("mealkit")
+    if not isinstance(recipe, dict):
+        raise ProjectError(
+            "pyproject.toml has no [tool.mealkit] table",
+            where=str(file),
+            hint="see `mealkit init --help` for a recipe to start from",
+        )
+    return _Reader(file, project, recipe).project()
+
+
+class _Reader:
+    """Checks one document; every error names the file and the key."""
+
+    def __init__(self, file: Path, project: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+        self.file = file
+        self.metadata = project
+        self.recipe = recipe
+
+    def project(self) -> Project:
+        self._known("tool.mealkit", self.recipe, _RECIPE_KEYS)
+        components = {role: self._reference(role) for role in ROLES if role in self.recipe}
+        if "trainer" not in components:
+            raise self._error(
+                "tool.mealkit.trainer", "a recipe needs a trainer", 'set trainer = "package.module:Class"'
+            )
+        inputs = self.recipe.get("inputs", {})
+        for name, reference in inputs.items():
+            self._check_reference(f"tool.mealkit.inputs.{name}", reference)
+        kind = self.recipe.get("kind", "custom")
+        if kind not in KINDS:
+            raise self._error("tool.mealkit.kind", f"unknown kind {kind!r}", f"use one of {', '.join(KINDS)}")
+        source, packages = self._packages([*components.values(), *inputs.values()])
+        return Project(
+            root=self.file.parent,
+            name=self._text("name", self.metadata, "project"),
+            version=self._text("version", self.metadata, "project"),
+            summary=self.metadata.get("description", ""),
+            requires_python=self.metadata.get("requires-python", ">=3.11"),
+            dependencies=self._texts("dependencies", self.metadata, "project"),
+            kind=kind,
+            target=self.recipe.get("target"),
+            keys=self._texts("keys", self.recipe, "tool.mealkit"),
+            components=components,
+            inputs=dict(inputs),
+            metrics=self._metrics(),
+            resources=dict(self.recipe.get("resources", {})),
+            packages=packages,
+            source=source,
+            image=self._image(self.recipe.get("image", {})),
+        )
+
+    def _image(self, image: Mapping[str, Any]) -> ImageSettings:
+        self._known("tool.mealkit.image", image, _IMAGE_KEYS)
+        user = str(image.get("user", ImageSettings.user))
+        if user != "root" and not re.fullmatch(r"\d+(:\d+)?", user):
+            raise self._error(
+                "tool.mealkit.image.user", f"not a numeric user: {user!r}", 'use "UID", "UID:GID" or "root"'
+            )
+        return ImageSettings(
+            base=str(image.get("base", ImageSettings.base)),
+            repository=image.get("repository"),
+            platforms=self._texts("platforms", image, "tool.mealkit.image"),
+            python=image.get("python"),
+            user=user,
+            env={str(key): str(value) for key, value in image.get("env", {}).items()},
+        )
+
+    def _packages(self, references: list[str]) -> tuple[Path, tuple[str, ...]]:
+        root = self.file.parent
+        named = self._texts("packages", self.recipe, "tool.mealkit")
+        tops = named or tuple(sorted({reference.partition(":")[0].partition(".")[0] for reference in references}))
+        for source in (root / "src", root):
+            if all((source / top).is_dir() or (source / f"{top}.py").is_file() for top in tops):
+                return source, tops
+        missing = next(
+            top
+            for top in tops
+            if not any((s / top).is_dir() or (s / f"{top}.py").is_file() for s in (root / "src", root))
+        )
+        raise self._error(
+            "tool.mealkit",
+            f"the recipe has no package or module {missing!r}",
+            f"make the folder {missing}/ with an __init__.py beside pyproject.toml (or in src/), or mend the reference",
+        )
+
+    def _metrics(self) -> dict[str, str]:
+        metrics = self.recipe.get("metrics", {})
+        for name, direction in metrics.items():
+            if direction not in ("maximize", "minimize"):
+                raise self._error(
+                    f"tool.mealkit.metrics.{name}", f"unknown direction {direction!r}", "use maximize or minimize"
+                )
+        return dict(metrics)
+
+    def _reference(self, role: str) -> str:
+        return self._check_reference(f"tool.mealkit.{role}", self.recipe[role])
+
+    def _check_reference(self, key: str, value: object) -> str:
+        if not isinstance(value, str) or not _REFERENCE.match(value):
+            raise self._error(key, f"not a reference: {value!r}", 'write it as "package.module:Class"')
+        return value
+
+    def _known(self, table: str, values: object, known: tuple[str, ...]) -> None:
+        if not isinstance(values, Mapping):
+            raise self._error(table, "must be a table", f"write it as [{table}]")
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+                raise self._error(f"{table}.{key}", f"unknown key {key!r}", hint)
+
+    def _text(self, key: str, values: Mapping[str, Any], table: str) -> str:
+        value = values.get(key)
+        if not isinstance(value, str) or not value:
+            raise self._error(f"{table}.{key}", f"{key} is missing", f'write {key} = "…" under [{table}]')
+        return value
+
+    def _texts(self, key: str, values: Mapping[str, Any], table: str) -> tuple[str, ...]:
+        value = values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._error(f"{table}.{key}", f"{key} must be a list of strings", f'write {key} = ["…"]')
+        return tuple(value)
+
+    def _error(self, key: str, message: str, hint: str) -> ProjectError:
+        return ProjectError(message, where=f"{self.file}: {key}", hint=hint)

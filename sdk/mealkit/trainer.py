@@ -1,0 +1,93 @@
+"""The trainer: fits a model, and writes and reads it without pickle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic
+
+from typing_extensions import TypeVar
+
+from .context import Context, H
+from .data import Data
+from .errors import ModelError
+
+M = TypeVar("M", default=Any)
+
+_SKOPS = "model.skops"
+_PICKLE = "model.pkl"
+
+
+class Trainer(ABC, Generic[H, M]):
+    """The one class that a recipe must have: ``class MyTrainer(mealkit.Trainer[MyHyperparameters, Pipeline])``.
+
+    Attributes:
+        trusted_types: Names of further types that a model file may hold, such as ``lightgbm.sklearn.LGBMClassifier``.
+            Types of scikit-learn, numpy and scipy, and of the recipe's own package, need not be named.
+        allow_pickle: Save with pickle, which can run any code when it is loaded. The choice is recorded in
+            ``model.json``.
+    """
+
+    trusted_types: ClassVar[Sequence[str]] = ()
+    allow_pickle: ClassVar[bool] = False
+
+    @abstractmethod
+    def train(self, data: Data, context: Context[H]) -> M:
+        """Fit a model to ``data.features`` and ``data.target``; fitted encoders and scalers belong in it."""
+
+    def save(self, model: M, directory: Path) -> None:
+        """Write the model into an empty ``directory``; as it is: skops, for scikit-learn estimators and numpy.
+
+        Raises:
+            ModelError: the model holds what skops cannot write.
+        """
+        if self.allow_pickle:
+            import pickle  # an explicit choice of the recipe, recorded in model.json
+
+            (directory / _PICKLE).write_bytes(pickle.dumps(model))
+            return
+        import skops.io
+
+        try:
+            skops.io.dump(model, directory / _SKOPS)
+        except Exception as error:  # skops names no error of its own
+            raise ModelError(
+                f"a model of type {type(model).__name__} cannot be written safely: {error}",
+                where=f"{type(self).__qualname__}.save",
+                hint="write save and load for it, or set allow_pickle = True if you accept what pickle means",
+            ) from error
+
+    def load(self, directory: Path) -> M:
+        """Read the model that :meth:`save` wrote.
+
+        Raises:
+            ModelError: the file holds types that are not trusted.
+        """
+        if self.allow_pickle:
+            import pickle
+
+            model: M = pickle.loads((directory / _PICKLE).read_bytes())  # noqa: S301
+            return model
+        import skops.io
+
+        path = directory / _SKOPS
+        if not path.is_file():
+            raise ModelError(
+                f"the model directory has no {_SKOPS}",
+                where=str(directory),
+                hint="was it written by another recipe, or by a trainer with its own save?",
+            )
+        unknown = [name for name in skops.io.get_untrusted_types(file=path) if not self._trusts(name)]
+        if unknown:
+            raise ModelError(
+                f"the model holds types that are not trusted: {', '.join(unknown)}",
+                where=str(path),
+                hint="if they are yours, name them in Trainer.trusted_types",
+            )
+        return skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))  # type: ignore[no-any-return]
+
+    def _trusts(self, type_name: str) -> bool:
+        own_package = type(self).__module__.partition(".")[0]
+        top = type_name.partition(".")[0]
+        return top in ("sklearn", "numpy", "scipy", own_package) or type_name in self.trusted_types
