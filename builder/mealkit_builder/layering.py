@@ -1,0 +1,163 @@
+"""From wheels and files to layers: what goes together, under which key, and where in the image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from mealkit.errors import WheelError
+
+from .layer import Layer
+from .store import Store
+from .tree import DirEntry, FileEntry, LinkEntry, file_node, tree_layer, write_layer
+from .wheel import WheelFile, open_wheel
+
+if TYPE_CHECKING:
+    from .placement import Placed
+
+__all__ = [
+    "LAYOUT", "MOST_GROUPS", "OWN_LAYER", "VENV", "DirEntry", "FileEntry", "Group", "LinkEntry", "build_wheel_layer",
+    "check_conflicts", "group", "placed_files", "python_tag", "site_packages", "tree_layer", "wheel_layer_key",
+]
+
+VENV = "/opt/mealkit/venv"
+
+LAYOUT = 1
+"""The version of all that a wheel's layer depends on besides the wheel: paths, headers, scripts, member layout.
+
+Raise it with every change that moves a digest; the golden digests of the tests notice one.
+"""
+
+OWN_LAYER = 1 << 20
+MOST_GROUPS = 29
+
+
+def site_packages(minor: str) -> str:
+    """The folder that Python ``minor`` (such as ``3.12``) imports the environment's packages from."""
+    return f"{VENV}/lib/python{minor}/site-packages"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Wheels that make one layer together, and one layer of bytecode, in the order of their names."""
+
+    wheels: tuple[WheelFile, ...]
+
+    @property
+    def kind(self) -> str:
+        """``wheel`` or ``wheels``."""
+        return "wheel" if len(self.wheels) == 1 else "wheels"
+
+    @property
+    def title(self) -> str:
+        """What a person would call it, such as ``numpy 2.4.6``."""
+        one = self.wheels[0]
+        return f"{one.name} {one.version}" if len(self.wheels) == 1 else f"{len(self.wheels)} small packages"
+
+    @property
+    def identity(self) -> str:
+        """64 hexadecimal digits that name exactly these wheels."""
+        names = sorted(wheel.sha256 for wheel in self.wheels)
+        return names[0] if len(names) == 1 else hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def group(wheels: Iterable[WheelFile]) -> tuple[Group, ...]:
+    """One group for each wheel of 1 MiB or more, and a last one for all the smaller.
+
+    Overlay file systems stop at 127 layers: where there are more large wheels than groups, the largest have their own.
+    """
+    ordered = sorted(wheels, key=lambda wheel: (wheel.name, wheel.version, wheel.sha256))
+    by_size = sorted((wheel for wheel in ordered if wheel.size >= OWN_LAYER), key=lambda wheel: -wheel.size)
+    own = set(by_size[: MOST_GROUPS - 1])
+    rest = tuple(wheel for wheel in ordered if wheel not in own)
+    return tuple(Group((wheel,)) for wheel in ordered if wheel in own) + ((Group(rest),) if rest else ())
+
+
+def python_tag(minor: str) -> str:
+    """``3.12`` as tags have it: ``cp312``."""
+    return "cp" + minor.replace(".", "")
+
+
+def wheel_layer_key(group: Group, minor: str) -> str:
+    """What the wheels' layer is a pure function of; known before any wheel was fetched."""
+    return f"{group.kind}/{LAYOUT}/{python_tag(minor)}/{group.identity}"
+
+
+def check_conflicts(wheels: Iterable[WheelFile], minor: str) -> None:
+    """Refuse wheels that bring different files to the same place; only directories of archives are read.
+
+    Wheels that are not on this machine are passed over: nothing is fetched to look at it.
+
+    Raises:
+        WheelError: two of the wheels disagree about a path; it names both.
+    """
+    _merge(placed_files(wheels, minor))
+
+
+def placed_files(wheels: Iterable[WheelFile], minor: str) -> Iterator[Placed]:
+    """Where the files of these wheels go in an environment of Python ``minor``; those not on this machine are left out.
+
+    Raises:
+        WheelError: a wheel is broken or holds what it must not.
+    """
+    from .placement import place  # brings installer and zipfile along, which naming layers does not need
+
+    for wheel in wheels:
+        if wheel.path is not None:
+            yield from place(open_wheel(wheel), minor)
+
+
+def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
+    """The layer of a group's wheels, its bytes in ``store``; depends on nothing but the wheels and ``minor``.
+
+    Raises:
+        WheelError: a wheel is missing or broken, holds what it must not, or collides with another of the group.
+        StorageError: the layer cannot be written.
+    """
+    missing = [wheel for wheel in group.wheels if wheel.path is None]
+    if missing:
+        raise WheelError(f"the wheel of {missing[0].name} was not fetched", where=missing[0].filename)
+    files = _merge(placed_files(group.wheels, minor))
+    opened = {file.source.wheel: file.source for file in files}
+    return write_layer(
+        (file_node(file.path, file.size, file.body, executable=file.executable) for file in files),
+        kind=group.kind, key=wheel_layer_key(group, minor), title=group.title, store=store,
+        checks=((len(wheel.data), wheel.check_sha256) for wheel in opened.values()),
+    )
+
+
+def _merge(files: Iterable[Placed]) -> list[Placed]:
+    """Files of several wheels as one tree: what two bring alike is kept once."""
+    tree: dict[str, Placed] = {}
+    for file in files:
+        other = tree.get(file.path)
+        if other is not None and not _same(other, file):
+            _conflict(other, file, f"different files at {file.path}")
+        if other is None or file.executable > other.executable:
+            tree[file.path] = file
+    folders: dict[str, Placed] = {}
+    for file in tree.values():
+        above = file.path.rpartition("/")[0]
+        while above and above not in folders:
+            folders[above] = file
+            above = above.rpartition("/")[0]
+    for path in folders.keys() & tree.keys():
+        _conflict(tree[path], folders[path], f"a file and a folder at {path}")
+    return list(tree.values())
+
+
+def _same(one: Placed, other: Placed) -> bool:
+    if one.hash.partition("=")[0] == other.hash.partition("=")[0] != "":
+        return one.hash == other.hash
+    return one.size == other.size and one.read() == other.read()
+
+
+def _conflict(one: Placed, other: Placed, what: str) -> NoReturn:
+    first, second = one.source.wheel, other.source.wheel
+    raise WheelError(
+        f"{first.name} {first.version} and {second.name} {second.version} bring {what}",
+        where=f"{first.filename}, {second.filename}",
+        hint="an environment can have only one of them: require versions, or alternatives, that don't collide",
+    )

@@ -1,0 +1,226 @@
+"""Where a wheel's files go in the environment, by the rules of PyPA's ``installer``; nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import posixpath
+import zlib
+from collections.abc import Iterable, Iterator
+from configparser import Error as ConfigError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import installer
+from installer.destinations import WheelDestination
+from installer.exceptions import InstallerError
+from installer.records import Hash, RecordEntry
+from installer.sources import WheelSource
+from installer.utils import Scheme, fix_shebang
+
+from .layering import VENV, site_packages
+from .splice import Body, stored_body
+from .wheel import OpenWheel, WheelEntry, read_text, refuse
+
+if TYPE_CHECKING:
+    import os
+
+    from installer.scripts import ScriptSection
+    from installer.sources import WheelContentElement
+
+INTERPRETER = f"{VENV}/bin/python"
+
+# Our own rather than installer's, whose text may change from version to version and with it every digest.
+_SCRIPT = """\
+#!{interpreter}
+import sys
+from {module} import {name}
+if __name__ == "__main__":
+    sys.exit({call}())
+"""
+
+# Facts about an installation, which only the one who installs can state.
+_INSTALLERS = ("INSTALLER", "REQUESTED", "direct_url.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A file of a wheel at its path in the image.
+
+    Attributes:
+        path: Absolute path in the image.
+        source: The wheel it is from.
+        content: The entry in the wheel's archive, or bytes that installing made.
+        executable: Whether it may be executed.
+        hash: ``ALGORITHM=BASE64`` of the content, as RECORD writes it; empty where RECORD has none.
+    """
+
+    path: str
+    source: OpenWheel
+    content: WheelEntry | bytes
+    executable: bool
+    hash: str
+
+    @property
+    def size(self) -> int:
+        """Length of the content."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.size
+
+    def body(self) -> Body:
+        """The content, checked; raises WheelError if it is not what the wheel's RECORD says."""
+        return stored_body(self.content) if isinstance(self.content, bytes) else self.source.body(self.content)
+
+    def read(self) -> bytes:
+        """The content as bytes, checked."""
+        return bytes(self.body().plain)
+
+
+def place(opened: OpenWheel, minor: str) -> tuple[Placed, ...]:
+    """The files that installing the wheel would give an environment of Python ``minor``, in the order of their paths.
+
+    Raises:
+        WheelError: its metadata ask for something that can't be done, or a file would leave its folder or take the
+            place of the environment's own.
+    """
+    destination = _Destination(opened, minor)
+    try:
+        installer.install(_Source(opened), destination, {"INSTALLER": b"mealkit\n"})
+    except (InstallerError, ConfigError, ValueError, AssertionError, KeyError) as error:
+        refuse(opened.wheel, opened.dist_info, f"{type(error).__name__}: {error}")
+    return _ordered(opened, destination.placed, minor)
+
+
+def _ordered(opened: OpenWheel, placed: list[Placed], minor: str) -> tuple[Placed, ...]:
+    own = {f"{VENV}/pyvenv.cfg", f"{VENV}/lib64",
+           *(f"{VENV}/bin/{name}" for name in ("python", "python3", f"python{minor}"))}
+    paths = {file.path: file for file in placed}
+    if len(paths) < len(placed):
+        twice = next(file.path for file in placed if paths[file.path] is not file)
+        refuse(opened.wheel, twice, "two of its files belong there")
+    for path, file in paths.items():
+        name = file.content.name if isinstance(file.content, WheelEntry) else path
+        if posixpath.normpath(path) != path or not path.startswith(f"{VENV}/"):
+            refuse(opened.wheel, name, f"it would be installed outside of the environment, at {path}")
+        if path in own or path.startswith(f"{VENV}/lib64/"):
+            refuse(opened.wheel, name, f"it would replace the environment's own {path}")
+    return tuple(paths[path] for path in sorted(paths, key=str.encode))
+
+
+class _Stream(io.RawIOBase):
+    """An entry as a file; ``installer`` passes it on, and its content is not inflated unless it is read."""
+
+    def __init__(self, opened: OpenWheel, entry: WheelEntry) -> None:
+        self.entry = entry
+        self._opened = opened
+        self._read: BinaryIO | None = None
+
+    def starts_with(self, start: bytes) -> bool:
+        """Whether the content starts so; inflates no more of it than that."""
+        raw = self._opened.raw(self.entry)
+        try:
+            head = zlib.decompressobj(-15).decompress(raw, len(start)) if self.entry.deflated else raw[: len(start)]
+        except zlib.error as error:
+            refuse(self._opened.wheel, self.entry.name, str(error))
+        return bytes(head) == start
+
+    def _content(self) -> BinaryIO:
+        if self._read is None:
+            self._read = io.BytesIO(self._opened.read(self.entry))
+        return self._read
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what BytesIO takes too
+        return self._content().readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._content().seek(offset, whence)
+
+
+class _Source(WheelSource):
+    """An opened wheel as ``installer`` wants it."""
+
+    def __init__(self, opened: OpenWheel) -> None:
+        name, _, version = opened.dist_info.removesuffix(".dist-info").partition("-")
+        super().__init__(name, version)
+        self._opened = opened
+
+    @property
+    def dist_info_filenames(self) -> list[str]:
+        start = f"{self.dist_info_dir}/"
+        return [name.removeprefix(start) for name in self._opened.entries if name.startswith(start)]
+
+    def read_dist_info(self, filename: str) -> str:
+        return read_text(self._opened, f"{self.dist_info_dir}/{filename}")
+
+    def get_contents(self) -> Iterator[WheelContentElement]:
+        skipped = {f"{self.dist_info_dir}/{name}" for name in _INSTALLERS}
+        for name, entry in self._opened.entries.items():
+            if name not in skipped:
+                stream = _Stream(self._opened, entry)
+                yield (name, entry.hash, str(entry.size)), stream, entry.executable  # type: ignore[misc]
+
+
+class _Destination(WheelDestination):
+    """Notes what goes where; the schemes are those of a virtual environment."""
+
+    def __init__(self, opened: OpenWheel, minor: str) -> None:
+        self._opened = opened
+        self.placed: list[Placed] = []
+        packages = site_packages(minor)
+        self._folders: dict[str, str] = {
+            "purelib": packages,
+            "platlib": packages,
+            "scripts": f"{VENV}/bin",
+            "data": VENV,
+            # As pip and uv have it in a virtual environment.
+            "headers": f"{VENV}/include/site/python{minor}/{opened.wheel.name}",
+        }
+
+    def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
+        if not name.isprintable() or "/" in name or "\\" in name or name in ("", ".", ".."):
+            refuse(self._opened.wheel, f"{self._opened.dist_info}/entry_points.txt", f"{name!r} is no name of a script")
+        text = _SCRIPT.format(interpreter=INTERPRETER, module=module, name=attr.partition(".")[0], call=attr)
+        return self._made("scripts", name, text.encode(), executable=True)
+
+    def write_file(
+        self, scheme: Scheme, path: str | os.PathLike[str], stream: BinaryIO, is_executable: bool
+    ) -> RecordEntry:
+        name = str(path)
+        if not isinstance(stream, _Stream):
+            return self._made(scheme, name, stream.read(), executable=is_executable)
+        entry = stream.entry
+        executable = is_executable or scheme == "scripts"
+        if scheme == "scripts" and stream.starts_with(b"#!python"):
+            with fix_shebang(stream, INTERPRETER) as fixed:  # type: ignore[arg-type]
+                return self._made(scheme, name, fixed.read(), executable=True)
+        self.placed.append(Placed(self._path(scheme, name), self._opened, entry, executable, entry.hash))
+        return RecordEntry(name, Hash.parse(entry.hash) if entry.hash else None, entry.size)
+
+    def finalize_installation(
+        self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
+    ) -> None:
+        root = self._folders[scheme]
+        rows = []
+        for kind, record in records:
+            # What lies outside is named relative to site-packages: ../../../bin/NAME.
+            row = record.to_row()
+            outside = self._folders[kind] != root
+            rows.append((posixpath.relpath(self._path(kind, record.path), root), *row[1:]) if outside else row)
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(sorted(rows))
+        self._made(scheme, record_file_path, text.getvalue().encode(), executable=False)
+
+    def _made(self, scheme: str, path: str, data: bytes, *, executable: bool) -> RecordEntry:
+        value = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+        self.placed.append(Placed(self._path(scheme, path), self._opened, data, executable, f"sha256={value}"))
+        return RecordEntry(path, Hash("sha256", value), len(data))
+
+    def _path(self, scheme: str, path: str) -> str:
+        return f"{self._folders[scheme]}/{path}"

@@ -1,0 +1,311 @@
+"""The spliced layer: a gzip stream written around DEFLATE data that a wheel already holds, with no compressor.
+
+RFC 1952 lets a gzip file be any number of members one after the other. A layer written here is::
+
+    member(header of the first entry) member(its content) member(padding + next header) member(its content) …
+
+so that each file's content is a member of its own: a wheel's raw DEFLATE bytes fit in as they are, and a table of
+contents could point at them (lazy pulling). Headers are packed by :func:`fixed`, which knows only literals, runs
+and RFC 1951's fixed Huffman codes: the same input gives the same bytes for ever, whatever zlib is installed.
+Only :func:`compressed` asks zlib; see there for what that means.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, TypeVar
+
+from . import entry
+
+Buffer = bytes | bytearray | memoryview
+T = TypeVar("T")
+
+# ID1 ID2 CM=deflate FLG=0 MTIME=0 XFL=0 OS=255 (unknown): Python's gzip module writes another OS on 3.13.
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+LEVEL = 6
+
+_FLUSH = 1 << 20
+_HEADERS = 16 << 10  # packing many headers in one go takes time that grows with their square
+_STORED_LIMIT = 65535
+_RUN = re.compile(rb"(.)\1{3,}", re.DOTALL)
+
+
+def _literal(byte: int) -> str:
+    """The fixed code of a literal, as the bits in the order they are sent (RFC 1951, 3.2.6)."""
+    return f"{0x30 + byte:08b}" if byte < 144 else f"{0x190 + byte - 144:09b}"
+
+
+_LITERALS = tuple(_literal(byte) for byte in range(256))
+_END_OF_BLOCK = "0000000"
+_ASCII = bytes(int(_literal(byte)[::-1], 2) if byte < 128 else 0 for byte in range(256))
+# (code, shortest length, extra bits) of every length code (RFC 1951, 3.2.5); 285 stands for 258 alone.
+_LENGTHS = (
+    *((257 + step, 3 + step, 0) for step in range(8)),
+    *((265 + 4 * (extra - 1) + step, 3 + (8 << (extra - 1)) + (step << extra), extra)
+      for extra in range(1, 6) for step in range(4)),
+)
+
+
+@functools.cache
+def _repeat(length: int) -> str:
+    """The bits of "copy ``length`` bytes from one byte back"; length is 3 to 258."""
+    if length == 258:
+        code, base, extra = 285, 258, 0
+    else:
+        code, base, extra = next(row for row in reversed(_LENGTHS) if row[1] <= length)
+    symbol = f"{code - 256:07b}" if code < 280 else f"{0xC0 + code - 280:08b}"
+    # Huffman codes go out from their most significant bit, extra bits from their least significant one.
+    return symbol + (f"{length - base:0{extra}b}"[::-1] if extra else "") + "00000"
+
+
+@functools.lru_cache(maxsize=4096)
+def _run(byte: int, count: int) -> tuple[int, int]:
+    """A byte ``count`` times over, as ``(bits, how many)``."""
+    whole, rest = divmod(count - 1, 258)
+    tail = _repeat(rest) if rest >= 3 else _LITERALS[byte] * rest
+    return _number(_LITERALS[byte] + _repeat(258) * whole + tail)
+
+
+def _number(bits: str) -> tuple[int, int]:
+    """Bits in the order they are sent as a number, whose least significant bit goes first."""
+    return int(bits[::-1] or "0", 2), len(bits)
+
+
+def fixed(data: bytes) -> bytes:
+    """``data`` as raw DEFLATE: one block of fixed Huffman codes in which only runs of a byte are shortened."""
+    bits, length = 0b011, 3  # BFINAL=1, BTYPE=01, from the least significant bit on
+    at = 0
+    for match in _RUN.finditer(data):
+        start, stop = match.span()
+        for more, width in (_plain(data[at:start]), _run(data[start], stop - start)):
+            bits |= more << length
+            length += width
+        at = stop
+    more, width = _plain(data[at:])
+    bits |= more << length
+    length += width + len(_END_OF_BLOCK)  # which is all zeros
+    return bits.to_bytes((length + 7) // 8, "little")
+
+
+def _plain(data: bytes) -> tuple[int, int]:
+    """Literals as ``(bits, how many)``; the codes of bytes under 144 are a byte long and go through one table."""
+    if not data or data.isascii():
+        return int.from_bytes(data.translate(_ASCII), "little"), 8 * len(data)
+    return _number("".join(map(_LITERALS.__getitem__, data)))
+
+
+def stored(data: Buffer) -> tuple[Buffer, ...]:
+    """``data`` as raw DEFLATE: stored blocks, as pieces around slices of ``data``."""
+    view = memoryview(data)
+    pieces: list[Buffer] = []
+    for at in range(0, max(len(view), 1), _STORED_LIMIT):
+        piece = view[at : at + _STORED_LIMIT]
+        size = len(piece)
+        final = at + size == len(view)
+        pieces += (bytes((final, size & 255, size >> 8, ~size & 255, ~size >> 8 & 255)), piece)
+    return tuple(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A file's content twice: plain, and as one complete raw DEFLATE stream in pieces."""
+
+    plain: Buffer
+    deflate: tuple[Buffer, ...]
+    crc: int
+
+
+def stored_body(data: Buffer) -> Body:
+    """Content that no compressor touches; short runs aside, the layer grows by what it weighs."""
+    small = len(data) <= 4096
+    runs = fixed(bytes(data)) if small else b""
+    return Body(data, (runs,) if small and len(runs) < len(data) + 5 else stored(data), zlib.crc32(data))
+
+
+def compressed_body(data: Buffer) -> Body:
+    """Content deflated by the zlib of this Python, at level 6.
+
+    The diff ID does not depend on it, the layer's digest does: another zlib (zlib-ng, say) may choose other
+    matches. So keys of layers made this way carry :func:`compressor`. A compressor of our own in Python was
+    no choice: it takes a minute where zlib takes a second.
+    """
+    stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -15)
+    return Body(data, (stream.compress(data) + stream.flush(),), zlib.crc32(data))
+
+
+@functools.cache
+def compressor() -> str:
+    """A short name of how this zlib deflates: two zlibs of one name gave the same bytes for a varied sample."""
+    seed = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(64))
+    words = [seed[at : at + 3 + seed[at] % 9] for at in range(0, 2000, 5)]
+    sample = b" ".join(words[seed[at % 2048] + seed[at // 7 % 2048] % 144] for at in range(8192))
+    return f"zlib{LEVEL}." + hashlib.sha256(compressed_body(sample).deflate[0]).hexdigest()[:8]
+
+
+class Broken(ValueError):
+    """DEFLATE data that are not what the archive's directory says; the message says in what."""
+
+
+def spliced_body(raw: Buffer, size: int, crc: int) -> Body:
+    """Content whose raw DEFLATE stream exists already; it is inflated once, to be checked and hashed.
+
+    Raises:
+        Broken: the stream is damaged, too long, too short, or is followed by other bytes.
+    """
+    inflater = zlib.decompressobj(-15)
+    try:
+        # One byte of room beyond the declared size: a longer stream shows, and no bomb can fill the memory.
+        plain = inflater.decompress(raw, size + 1)
+    except zlib.error as error:
+        raise Broken(f"its compressed data are damaged ({error})") from error
+    if len(plain) > size:
+        raise Broken(f"it is longer than the {size} bytes that the wheel declares")
+    if not inflater.eof or len(plain) < size:
+        raise Broken(f"it ends after {len(plain)} of the {size} bytes that the wheel declares")
+    if inflater.unused_data:
+        raise Broken("other bytes follow its compressed data")
+    check_crc(plain, crc)
+    return Body(plain, (raw,), crc)
+
+
+def check_crc(plain: Buffer, crc: int) -> None:
+    """Raise :class:`Broken` unless ``plain`` has this CRC-32."""
+    if zlib.crc32(plain) != crc:
+        raise Broken("its CRC-32 is wrong")
+
+
+def ahead(makers: Iterable[tuple[int, Callable[[], T]]], *, workers: int = 2, window: int = 96 << 20) -> Iterator[T]:
+    """The results of ``makers`` in their order, made by threads while the caller works on earlier ones.
+
+    Inflating, deflating and hashing leave the interpreter lock, so two cores are used.
+
+    Args:
+        makers: ``(cost in bytes, maker)`` pairs.
+        workers: How many threads.
+        window: Bytes that may be under way or waiting at a time.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor  # not needed to name layers, which must start fast
+
+    pending: deque[tuple[int, Future[list[T]]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="splice") as pool:
+        try:
+            under_way = 0
+            for cost, batch in _batches(makers):
+                while pending and under_way + cost > window:
+                    done, future = pending.popleft()
+                    yield from future.result()
+                    under_way -= done
+                pending.append((cost, pool.submit(_make, batch)))
+                under_way += cost
+            while pending:
+                yield from pending.popleft()[1].result()
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _batches(makers: Iterable[tuple[int, Callable[[], T]]]) -> Iterator[tuple[int, list[Callable[[], T]]]]:
+    """Small jobs together: handing a job to a thread costs more than inflating a small file."""
+    cost, batch = 0, list[Callable[[], T]]()
+    for one, maker in makers:
+        cost += one
+        batch.append(maker)
+        if cost >= _FLUSH or len(batch) >= 256:
+            yield cost, batch
+            cost, batch = 0, []
+    if batch:
+        yield cost, batch
+
+
+def _make(batch: list[Callable[[], T]]) -> list[T]:
+    return [maker() for maker in batch]
+
+
+class _Sink:
+    """Hashes, and writes if there is a file, in pieces large enough to leave the interpreter lock."""
+
+    def __init__(self, file: BinaryIO | None) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._waiting: list[Buffer] = []
+        self._length = 0
+        self.size = 0
+
+    def write(self, data: Buffer) -> None:
+        self._waiting.append(data)
+        self._length += len(data)
+        if self._length >= _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        # A piece that is large by itself is not copied.
+        joined: Iterable[Buffer] = (b"".join(self._waiting),) if len(self._waiting) > 3 else self._waiting
+        for piece in joined:
+            self._hash.update(piece)
+            if self._file is not None:
+                self._file.write(piece)
+        self.size += self._length
+        self._waiting, self._length = [], 0
+
+    def digest(self) -> str:
+        self.flush()
+        return "sha256:" + self._hash.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a finished layer file is: the digest and size of its bytes, and the digest of the tar within."""
+
+    digest: str
+    size: int
+    diff_id: str
+
+
+class LayerWriter:
+    """Writes entries, in the order given, as a gzip stream of a tar; digest and diff ID are made on the way.
+
+    Args:
+        file: Where the compressed bytes go; only written to, never sought in.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._tar = _Sink(None)
+        self._gzip = _Sink(file)
+        self._headers = b""
+
+    def add(self, header: bytes, body: Body | None = None) -> None:
+        """An entry: its header(s) from :mod:`.entry` and, unless it is empty, a file's content."""
+        if len(self._headers) > _HEADERS:
+            self._flush_headers()
+        self._headers += header
+        if body is None or not len(body.plain):
+            return
+        self._flush_headers()
+        self._member(body)
+        self._headers = entry.padding(len(body.plain))
+
+    def finish(self) -> Written:
+        """End the archive; nothing can be added after this."""
+        self._headers += entry.END_OF_ARCHIVE
+        self._flush_headers()
+        diff_id, digest = self._tar.digest(), self._gzip.digest()
+        return Written(digest, self._gzip.size, diff_id)
+
+    def _flush_headers(self) -> None:
+        data, self._headers = self._headers, b""
+        self._member(Body(data, (fixed(data),), zlib.crc32(data)))
+
+    def _member(self, body: Body) -> None:
+        self._tar.write(body.plain)
+        self._gzip.write(GZIP_HEADER)
+        for piece in body.deflate:
+            self._gzip.write(piece)
+        # CRC-32 and the length modulo 2**32, least significant byte first (RFC 1952, 2.3).
+        self._gzip.write(body.crc.to_bytes(4, "little") + (len(body.plain) & 0xFFFFFFFF).to_bytes(4, "little"))
