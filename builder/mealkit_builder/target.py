@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO, Literal, Protocol
 
+from mealkit.errors import RegistryError
+
 Moved = Literal["reused", "mounted", "uploaded"]
 Progress = Callable[[int], None]
 """Called with the number of bytes just moved."""
+
+
+class MissingBlobError(RegistryError):
+    """A manifest names a blob or manifest that the target does not have; nothing was written."""
+
+    code = "missing-blob"
 
 
 class Target(Protocol):

@@ -1,0 +1,72 @@
+"""Pulling: reads an image from a registry or a layout folder without its layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from .image import Image
+from .parse import choose_platform, config_digest, image_from_manifest, is_index
+from .platform import Platform
+
+
+class Source(Protocol):
+    """A place to read images from; a registry's repository and a layout folder both are."""
+
+    def get_manifest(self, reference: str) -> tuple[bytes, str, str] | None:
+        """``(bytes, media type, digest)`` of the manifest or index of a tag or digest; None when there is none."""
+
+    def get_blob(self, digest: str) -> bytes:
+        """A small blob (a config) whole, checked against its digest."""
+
+    def open_blob(self, digest: str) -> BinaryIO:
+        """A blob as a stream."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """An image as it was found.
+
+    Attributes:
+        image: The image for the platform.
+        digest: Of what the reference names: a manifest, or an index over several platforms.
+        manifest_digest: Of the image's own manifest.
+        config_digest: Of its config.
+    """
+
+    image: Image
+    digest: str
+    manifest_digest: str
+    config_digest: str
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The digests of the blobs that its repository has, for ``push_image(known=…)``."""
+        return frozenset({self.config_digest, *(layer.digest for layer in self.image.layers)})
+
+
+def pull_image(source: Source, reference: str, platform: Platform | None = None) -> Pulled | None:
+    """The image of a tag or digest: two requests, three through an index; None when there is none.
+
+    Args:
+        source: Where from.
+        reference: A tag or a digest.
+        platform: Which one of an index; a single image may be for any platform when None.
+
+    Raises:
+        BaseImageError: the documents are damaged, or the index does not have the platform.
+        RegistryError: what the source raises.
+    """
+    found = source.get_manifest(reference)
+    if found is None:
+        return None
+    data, media_type, digest = found
+    manifest_digest = digest
+    if is_index(media_type):
+        manifest_digest = choose_platform(data, platform or Platform())
+        inner = source.get_manifest(manifest_digest)
+        if inner is None:
+            return None
+        data = inner[0]
+    config = config_digest(data)
+    return Pulled(image_from_manifest(data, source.get_blob(config)), digest, manifest_digest, config)

@@ -1,0 +1,156 @@
+"""Pushing: brings images to a target, blobs first and side by side, manifests last."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from .digest import digest_bytes
+from .image import INDEX, MANIFEST, Image, config_bytes, index_bytes, manifest_bytes
+from .platform import Platform
+from .target import MissingBlobError, Moved, Progress, Target
+
+OpenLayer = Callable[[str], BinaryIO]
+WORKERS = 4
+# Sending so little costs less than asking first whether it is there.
+_SMALL = 256 << 10
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How many blobs went one way, and their bytes."""
+
+    count: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """What a push did.
+
+    Attributes:
+        digest: Of the manifest, or of the index for several platforms.
+        url: The image URL to record, by digest.
+        media_type: Of that document.
+        tags: The tags that name it now.
+        platforms: Each platform with the digest of its manifest.
+        reused: Blobs that the target had.
+        mounted: Blobs taken over from another repository without moving.
+        uploaded: Blobs that were sent.
+    """
+
+    digest: str
+    url: str
+    media_type: str
+    tags: tuple[str, ...]
+    platforms: tuple[tuple[Platform, str], ...]
+    reused: Moves
+    mounted: Moves
+    uploaded: Moves
+
+
+@dataclass(frozen=True)
+class _Blob:
+    digest: str
+    size: int
+    read: Callable[[], BinaryIO]
+
+
+def push_image(images: Image | Sequence[Image], target: Target, open_layer: OpenLayer, *, tags: Sequence[str] = (),
+               known: frozenset[str] = frozenset(), mount_from: Mapping[str, str] | None = None,
+               progress: Progress | None = None, annotations: Mapping[str, str] | None = None) -> PushReport:
+    """Bring an image, or an index over several, to a target.
+
+    No manifest is written before all blobs are there, and no tag before that; a push that fails leaves the tags
+    as they were.
+
+    Args:
+        images: One image; or several, for different platforms, which get an index.
+        target: Where to.
+        open_layer: Opens the bytes of a layer by its digest; called only for what must be sent, from several threads.
+        tags: Names to give; without any the image is there by digest only.
+        known: Digests of blobs that the repository's last image has: not even asked for.
+        mount_from: For a digest, another repository of the same registry that has the blob.
+        progress: Told of bytes moved; called from several threads.
+        annotations: For the index.
+
+    Raises:
+        MealkitError: what the target raises.
+    """
+    several = (images,) if isinstance(images, Image) else tuple(images)
+    if not several:
+        raise ValueError("no image to push")
+    blobs = _blobs(several, open_layer)
+    moved = _put_blobs(blobs, target, known, mount_from or {}, progress)
+    try:
+        digest, media_type = _put_manifests(images, several, target, tags, annotations)
+    except MissingBlobError:
+        # The target forgot what we took as known; this happens when a registry removes old blobs.
+        moved = _put_blobs(blobs, target, frozenset(), mount_from or {}, progress)
+        digest, media_type = _put_manifests(images, several, target, tags, annotations)
+    return PushReport(
+        digest=digest, url=target.url(digest), media_type=media_type, tags=tuple(tags),
+        platforms=tuple((image.platform, image.digest) for image in several),
+        reused=_sum(blobs, moved, "reused"), mounted=_sum(blobs, moved, "mounted"),
+        uploaded=_sum(blobs, moved, "uploaded"),
+    )
+
+
+def _blobs(images: Sequence[Image], open_layer: OpenLayer) -> list[_Blob]:
+    """Each blob once, the biggest first, so that the last to end is a small one."""
+    found: dict[str, _Blob] = {}
+    for image in images:
+        config = config_bytes(image)
+        found[digest_bytes(config)] = _Blob(digest_bytes(config), len(config), partial(io.BytesIO, config))
+        for layer in image.layers:
+            found.setdefault(layer.digest, _Blob(layer.digest, layer.size, partial(open_layer, layer.digest)))
+    return sorted(found.values(), key=lambda blob: (-blob.size, blob.digest))
+
+
+def _put_blobs(blobs: Sequence[_Blob], target: Target, known: frozenset[str], mount_from: Mapping[str, str],
+               progress: Progress | None) -> dict[str, Moved]:
+    """How each blob came to the target."""
+    def put(blob: _Blob) -> Moved:
+        # A small blob that the last image did not have is most likely new.
+        absent = bool(known) and blob.size <= _SMALL
+        return target.put_blob(blob.digest, blob.size, blob.read, mount_from=mount_from.get(blob.digest),
+                               progress=progress, known_absent=absent)
+
+    moved: dict[str, Moved] = {blob.digest: "reused" for blob in blobs if blob.digest in known}
+    wanted = [blob for blob in blobs if blob.digest not in known]
+    if len(wanted) <= 1:
+        return moved | {blob.digest: put(blob) for blob in wanted}
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(WORKERS, len(wanted)), "mealkit-push") as pool:
+        futures = {blob.digest: pool.submit(put, blob) for blob in wanted}
+        try:
+            for digest, future in futures.items():
+                moved[digest] = future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return moved
+
+
+def _put_manifests(given: Image | Sequence[Image], images: Sequence[Image], target: Target, tags: Sequence[str],
+                   annotations: Mapping[str, str] | None) -> tuple[str, str]:
+    """Write the manifests, then what the tags name; returns its digest and media type."""
+    if isinstance(given, Image):
+        data, media_type = manifest_bytes(given), MANIFEST
+    else:
+        for image in images:
+            target.put_manifest(manifest_bytes(image), MANIFEST, image.digest)
+        data, media_type = index_bytes(images, annotations), INDEX
+    digest = digest_bytes(data)
+    for reference in tags or (digest,):  # a manifest written by its tag is there by its digest too
+        target.put_manifest(data, media_type, reference)
+    return digest, media_type
+
+
+def _sum(blobs: Sequence[_Blob], moved: Mapping[str, Moved], way: Moved) -> Moves:
+    sizes = [blob.size for blob in blobs if moved[blob.digest] == way]
+    return Moves(len(sizes), sum(sizes))
