@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYOUT", "MOST_GROUPS", "OWN_LAYER", "VENV", "DirEntry", "FileEntry", "Group", "LinkEntry", "build_wheel_layer",
-    "check_conflicts", "group", "placed_files", "python_tag", "site_packages", "tree_layer", "wheel_layer_key",
+    "check_conflicts", "group", "merged_files", "python_tag", "site_packages", "tree_layer", "wheel_layer_key",
 ]
 
 VENV = "/opt/mealkit/venv"
@@ -93,20 +93,7 @@ def check_conflicts(wheels: Iterable[WheelFile], minor: str) -> None:
     Raises:
         WheelError: two of the wheels disagree about a path; it names both.
     """
-    _merge(placed_files(wheels, minor))
-
-
-def placed_files(wheels: Iterable[WheelFile], minor: str) -> Iterator[Placed]:
-    """Where the files of these wheels go in an environment of Python ``minor``; those not on this machine are left out.
-
-    Raises:
-        WheelError: a wheel is broken or holds what it must not.
-    """
-    from .placement import place  # brings installer and zipfile along, which naming layers does not need
-
-    for wheel in wheels:
-        if wheel.path is not None:
-            yield from place(open_wheel(wheel), minor)
+    merged_files([wheel for wheel in wheels if wheel.path is not None], minor)
 
 
 def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
@@ -116,10 +103,7 @@ def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
         WheelError: a wheel is missing or broken, holds what it must not, or collides with another of the group.
         StorageError: the layer cannot be written.
     """
-    missing = [wheel for wheel in group.wheels if wheel.path is None]
-    if missing:
-        raise WheelError(f"the wheel of {missing[0].name} was not fetched", where=missing[0].filename)
-    files = _merge(placed_files(group.wheels, minor))
+    files = merged_files(group.wheels, minor)
     opened = {file.source.wheel: file.source for file in files}
     return write_layer(
         (file_node(file.path, file.size, file.body, executable=file.executable) for file in files),
@@ -128,10 +112,16 @@ def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
     )
 
 
-def _merge(files: Iterable[Placed]) -> list[Placed]:
-    """Files of several wheels as one tree: what two bring alike is kept once."""
+def merged_files(wheels: Iterable[WheelFile], minor: str) -> list[Placed]:
+    """The files of several wheels in one environment of Python ``minor``; what two bring alike is there once.
+
+    Raises:
+        WheelError: a wheel is missing, is broken, holds what it must not, or disagrees with another about a path.
+    """
+    from .placement import place  # brings installer and zipfile along, which naming layers does not need
+
     tree: dict[str, Placed] = {}
-    for file in files:
+    for file in (file for wheel in wheels for file in place(open_wheel(wheel), minor)):
         other = tree.get(file.path)
         if other is not None and not _same(other, file):
             _conflict(other, file, f"different files at {file.path}")
@@ -143,7 +133,7 @@ def _merge(files: Iterable[Placed]) -> list[Placed]:
         while above and above not in folders:
             folders[above] = file
             above = above.rpartition("/")[0]
-    for path in folders.keys() & tree.keys():
+    for path in sorted(folders.keys() & tree.keys()):
         _conflict(tree[path], folders[path], f"a file and a folder at {path}")
     return list(tree.values())
 

@@ -198,7 +198,7 @@ class _Destination(WheelDestination):
         entry = stream.entry
         executable = is_executable or scheme == "scripts"
         if scheme == "scripts" and stream.starts_with(b"#!python"):
-            with fix_shebang(stream, INTERPRETER) as fixed:  # type: ignore[arg-type]
+            with fix_shebang(stream, INTERPRETER) as fixed:
                 return self._made(scheme, name, fixed.read(), executable=True)
         self.placed.append(Placed(self._path(scheme, name), self._opened, entry, executable, entry.hash))
         return RecordEntry(name, Hash.parse(entry.hash) if entry.hash else None, entry.size)

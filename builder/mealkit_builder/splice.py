@@ -17,7 +17,7 @@ import hashlib
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
@@ -181,7 +181,7 @@ def check_crc(plain: Buffer, crc: int) -> None:
         raise Broken("its CRC-32 is wrong")
 
 
-def ahead(makers: Iterable[tuple[int, Callable[[], T]]], *, workers: int = 2, window: int = 96 << 20) -> Iterator[T]:
+def ahead(makers: Iterable[tuple[int, Callable[[], T]]], *, workers: int = 2, window: int = 96 << 20) -> Generator[T]:
     """The results of ``makers`` in their order, made by threads while the caller works on earlier ones.
 
     Inflating, deflating and hashing leave the interpreter lock, so two cores are used.
