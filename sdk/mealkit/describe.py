@@ -57,7 +57,7 @@ def importable(project: Project) -> Iterator[None]:
 
 def _forget(project: Project) -> None:
     """Drop modules of these names that were imported before: another recipe may have had the same."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in project.packages]:
+    for name in _own_modules(project):
         origin = getattr(sys.modules[name], "__file__", None)
         if origin is None or not Path(origin).is_relative_to(project.source):
             del sys.modules[name]
@@ -72,7 +72,7 @@ def _guarded(project: Project) -> Iterator[None]:
         for name, module in sys.modules.items()
         if name.partition(".")[0] not in guard.allowed | {"__main__"}
     }
-    own = {name: m for name, m in sys.modules.items() if name.partition(".")[0] in project.packages}
+    own = {name: sys.modules[name] for name in _own_modules(project)}
     for name in (*hidden, *own):
         del sys.modules[name]
     sys.meta_path.insert(0, guard)
@@ -80,7 +80,7 @@ def _guarded(project: Project) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(guard)
-        for name in [name for name in sys.modules if name.partition(".")[0] in project.packages]:
+        for name in _own_modules(project):
             del sys.modules[name]
         sys.modules.update(hidden | own)
 
@@ -91,6 +91,11 @@ def describe_project(project: Project) -> RecipeSpec:
     Raises:
         ProjectError: a settings module or class is missing, or imports more than mealkit and pydantic.
     """
+    return describe_with_sources(project)[0]
+
+
+def describe_with_sources(project: Project) -> tuple[RecipeSpec, tuple[Path, ...]]:
+    """:func:`describe_project`, and the recipe's files that were read for it: with them unchanged, so is it."""
     from .hyperparameters import Hyperparameters
     from .row import Row, json_schema
 
@@ -104,8 +109,9 @@ def describe_project(project: Project) -> RecipeSpec:
         input_row = schema(parts.get("input"), Row, "input")
         output_row = schema(parts.get("output"), Row, "output")
         further = {name: schema(ref, Row, f"inputs.{name}") for name, ref in sorted(project.inputs.items())}
+        files = {getattr(sys.modules[name], "__file__", None) for name in _own_modules(project)}
     metrics = {**DIRECTIONS.get(project.kind, {}), **project.metrics}
-    return RecipeSpec(
+    spec = RecipeSpec(
         name=project.name,
         version=project.version,
         kind=project.kind,
@@ -124,6 +130,11 @@ def describe_project(project: Project) -> RecipeSpec:
         requires_python=project.requires_python,
         mealkit=__version__,
     )
+    return spec, tuple(sorted(Path(file) for file in files if file))
+
+
+def _own_modules(project: Project) -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] in project.packages]
 
 
 def _light_class(project: Project, reference: str, base: type, role: str) -> type:
@@ -134,7 +145,8 @@ def _light_class(project: Project, reference: str, base: type, role: str) -> typ
         if heavy is None:
             raise
         raise ProjectError(
-            f"{reference.partition(':')[0]!r} imports {heavy.name!r}, but a builder must read it without the recipe's libraries",
+            f"{reference.partition(':')[0]!r} imports {heavy.name!r}, "
+            "but a builder must read it without the recipe's libraries",
             where=f"{project.file}: tool.mealkit.{role}",
             hint=f"move what needs {heavy.name!r} to another module (and out of the package's __init__.py); "
             "settings may import mealkit, pydantic and the standard library",

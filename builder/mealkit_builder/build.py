@@ -1,0 +1,255 @@
+"""The build: a project in, an image in a repository or layout folder out, and its record."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import mealkit
+from mealkit.errors import BaseImageError, BuildError, UsageError
+from mealkit.project import Project, read_project
+
+from .assembly import assemble
+from .base import Base, resolve_base
+from .bytecode import find_interpreter
+from .describing import read_spec
+from .digest import digest_bytes
+from .image import Image
+from .ingredient import own_ingredient, recipe_ingredient, wheel_ingredients
+from .kitchen import Tally, cook
+from .layer import Layer
+from .layout import Layout
+from .location import open_location
+from .lock import Lock, make_lock, read_lock
+from .platform import Platform, host_platform, parse_platform
+from .progress import Reporter, Silent
+from .pull import Pulled, pull_image
+from .push import PushReport, push_image
+from .record import ImageRecord, history_file
+from .reference import LayoutLocation, Reference
+from .registry import Repository
+from .revision import Revision, read_revision
+from .selection import select_wheels
+from .store import Store, default_store_root
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build and where to.
+
+    Attributes:
+        project: The recipe's folder.
+        to: ``host/repo[:tag]`` or ``oci:DIR[:tag]``; None: a layout folder in the project's ``.mealkit``.
+        tags: Names that the image gets; none: the recipe's version, and ``latest``.
+        base: Another base than the project's.
+        platforms: Other platforms than the project's.
+        bytecode: Whether to put the packages' bytecode into the image.
+        use_cache: Whether layers of the last image and of the local index are taken.
+        locked: Refuse to build when the lock is missing or out of date, instead of making it.
+        environment: The process' environment.
+    """
+
+    project: Path
+    to: str | None = None
+    tags: tuple[str, ...] = ()
+    base: str | None = None
+    platforms: tuple[str, ...] = ()
+    bytecode: bool = True
+    use_cache: bool = True
+    locked: bool = False
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+def build(request: BuildRequest, reporter: Reporter | None = None) -> ImageRecord:
+    """Build the image, bring it to its target, and return its record, which is also kept in ``.mealkit``.
+
+    Raises:
+        MealkitError: whatever is wrong; nothing is tagged then.
+    """
+    started = time.perf_counter()
+    reporter = reporter or Silent()
+    project = read_project(request.project)
+    to = request.to or f"oci:{project.root / '.mealkit' / 'images'}"
+    target, location = open_location(to, request.environment, push=True)
+    if location.digest:
+        raise UsageError(f"cannot push to a digest: {to}", where=to, hint="name a repository, with a tag or without")
+    tags = _tags(request, project, location)
+    try:
+        return _Build(request, reporter, project, target, tags, started).run()
+    finally:
+        target.close()
+
+
+class _Build:
+    """One build, while it runs."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        reporter: Reporter,
+        project: Project,
+        target: Repository | Layout,
+        tags: tuple[str, ...],
+        started: float,
+    ) -> None:
+        self.request = request
+        self.reporter = reporter
+        self.project = project
+        self.target = target
+        self.tags = tags
+        self.started = started
+        self.store = Store(default_store_root(dict(request.environment)))
+        self.tally = Tally()
+
+    def run(self) -> ImageRecord:
+        platforms = self._platforms()
+        base_name = self.request.base or self.project.image.base
+        spec = read_spec(self.project, self.store)  # before any thread: it guards imports
+        with ThreadPoolExecutor(4, "mealkit-ask") as executor:
+            # What the network and git answer is waited for beside the work that needs neither.
+            previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
+            revision = executor.submit(read_revision, self.project.root, self.request.environment)
+            lock = self._lock()
+            bases: dict[Platform, Base] = {}
+            images: list[Image] = []
+            known: set[str] = set()
+            for platform in platforms:
+                base = resolve_base(base_name, platform, self.project.image, self.store, self.request.environment)
+                bases[platform] = base
+                images.append(self._image(base, base_name, lock, spec, revision, previous[platform], known))
+        self.reporter.stage("pushing")
+        report = push_image(
+            images[0] if len(images) == 1 else images,
+            self.target,
+            lambda digest: self._open(digest, bases.values()),
+            tags=self.tags,
+            known=frozenset(known),
+            mount_from={digest: repo for base in bases.values() for digest, repo in base.mounts.items()},
+            progress=lambda size: self.reporter.moved("upload", size),
+        )
+        return self._record(report, images, bases, base_name, lock, spec, revision.result())
+
+    def _platforms(self) -> tuple[Platform, ...]:
+        named = self.request.platforms or self.project.image.platforms
+        return tuple(dict.fromkeys(parse_platform(text) for text in named)) or (host_platform(),)
+
+    def _lock(self) -> Lock:
+        lock = read_lock(self.project)
+        if lock is not None:
+            return lock
+        if self.request.locked:
+            raise BuildError(
+                "the lock is missing or does not fit pyproject.toml",
+                where=str(self.project.root),
+                hint="run mealkit lock",
+            )
+        self.reporter.stage("locking")
+        return make_lock(self.project, self.request.environment)
+
+    def _previous(self, platform: Platform) -> Pulled | None:
+        """The image that the first tag names now: all its layers are in the repository."""
+        if not self.request.use_cache:
+            return None
+        for tag in reversed(self.tags):
+            try:
+                found = pull_image(self.target, tag, platform)
+            except BaseImageError:
+                continue  # what the tag names has no image for this platform, or was not made by a builder
+            if found is not None:
+                return found
+        return None
+
+    def _image(
+        self,
+        base: Base,
+        base_name: str,
+        lock: Lock,
+        spec: str,
+        revision: Future[Revision],
+        previous: Future[Pulled | None],
+        known: set[str],
+    ) -> Image:
+        python = base.python
+        wheels = select_wheels(lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
+        interpreter = find_interpreter(python.minor, self.request.environment) if self.request.bytecode else None
+        if interpreter is None and self.request.bytecode:
+            self.reporter.note(
+                f"no Python {python.minor} on this machine: the image goes without bytecode and starts slower "
+                f"(uv python install {python.minor})"
+            )
+        ingredients = (
+            *wheel_ingredients(wheels, python.minor, interpreter, self.store),
+            own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, self.store),
+            recipe_ingredient(self.project, spec, python.minor, interpreter, self.store),
+        )
+        last = previous.result()
+        there: dict[str, Layer] = {}
+        if last is not None:
+            there = {layer.key: layer for layer in last.image.layers if layer.key}
+            known |= last.known
+        self.reporter.stage("making layers")
+        layers = cook(
+            ingredients, there, self.target, self.store, self.reporter, self.tally, use_cache=self.request.use_cache
+        )
+        known |= {layer.digest for layer in layers}
+        return assemble(
+            base.image,
+            layers,
+            self.project,
+            spec,
+            revision.result(),
+            base_name=base_name,
+            base_digest=base.digest,
+            bytecode=interpreter is not None,
+        )
+
+    def _open(self, digest: str, bases: object) -> object:
+        raise NotImplementedError
+
+    def _record(
+        self,
+        report: PushReport,
+        images: list[Image],
+        bases: Mapping[Platform, Base],
+        base_name: str,
+        lock: Lock,
+        spec: str,
+        revision: Revision,
+    ) -> ImageRecord:
+        ways = self.tally.ways
+        record = ImageRecord(
+            url=report.url,
+            tags=report.tags,
+            platforms={str(platform): digest for platform, digest in report.platforms},
+            name=self.project.name,
+            version=self.project.version,
+            spec_digest=digest_bytes(spec.encode()),
+            base=base_name,
+            base_digest={str(platform): base.digest for platform, base in bases.items()},
+            lock_digest=lock.digest,
+            revision=revision.commit,
+            dirty=revision.dirty,
+            size=sum(image.size for image in images),
+            layers={**ways},
+            bytes_uploaded=self.tally.sent + report.uploaded.size,
+            wheels_downloaded=self.tally.downloaded,
+            bytecode=all(dict(image.config.labels).get("io.mealkit.bytecode") == "true" for image in images),
+            builder=mealkit.__version__,
+        )
+        record = replace(record, seconds=round(time.perf_counter() - self.started, 3))
+        record.append_to(history_file(self.project.root))
+        return record
+
+
+def _tags(request: BuildRequest, project: Project, location: Reference | LayoutLocation) -> tuple[str, ...]:
+    """Named tags; else the location's; else the version and ``latest``."""
+    if request.tags:
+        return tuple(dict.fromkeys(request.tags))
+    if location.tag:
+        return (location.tag,)
+    return (re.sub(r"[^A-Za-z0-9_.-]", "_", project.version), "latest")

@@ -1,0 +1,125 @@
+"""``mealkit build``: pack a recipe into an image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ._options import json_option, project_option
+from ._output import print_json, print_pairs, size_text
+from ._progress import TerminalReporter
+
+if TYPE_CHECKING:
+    from mealkit_builder.record import ImageRecord
+
+
+@click.command()
+@project_option
+@click.option("--push", is_flag=True, help="Push to the project's repository ([tool.mealkit.image] repository).")
+@click.option("--to", metavar="PLACE", help="Push to this repository (host/repo[:tag]) or layout folder (oci:DIR).")
+@click.option("--tag", "-t", "tags", multiple=True, help="A tag; may be repeated.  [default: the version, and latest]")
+@click.option("--base", help="Another base image: a reference, oci:DIR[:TAG], docker:NAME, or host.")
+@click.option("--platform", "platforms", multiple=True, help="Such as linux/arm64; may be repeated.")
+@click.option(
+    "--engine",
+    type=click.Choice(["oci", "docker"]),
+    default="oci",
+    show_default=True,
+    help="oci: mealkit's own, no daemon. docker: a Dockerfile built by the Docker engine.",
+)
+@click.option("--locked", is_flag=True, help="Fail when the lock is missing or out of date.")
+@click.option("--no-cache", is_flag=True, help="Make every layer anew.")
+@click.option("--no-bytecode", is_flag=True, help="Leave the packages' bytecode out: smaller, but slower to start.")
+@click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Add the image's record to FILE too.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the URL only.")
+@json_option
+def build(
+    project: Path,
+    push: bool,
+    to: str | None,
+    tags: tuple[str, ...],
+    base: str | None,
+    platforms: tuple[str, ...],
+    engine: str,
+    locked: bool,
+    no_cache: bool,
+    no_bytecode: bool,
+    record: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Pack the recipe into an image, and print the image's URL.
+
+    Without --push or --to the image goes into a layout folder, .mealkit/images in the recipe's folder. Layers that the
+    place has already are neither made nor sent again. The same inputs give the same digest.
+
+    \b
+    Examples:
+      mealkit build                            to .mealkit/images
+      mealkit build --push                     to the project's repository
+      mealkit build --to localhost:5000/shop   to another one
+      mealkit build --to oci:/srv/images --json
+    """  # noqa: D301
+    from mealkit.errors import UsageError
+    from mealkit_builder.build import BuildRequest
+    from mealkit_builder.build import build as build_image
+
+    if push and to is None:
+        from mealkit.project import read_project
+
+        recipe = read_project(project)
+        to = recipe.image.repository
+        if to is None:
+            raise UsageError(
+                "the project names no repository to push to",
+                where=f"{recipe.file}: tool.mealkit.image.repository",
+                hint='set repository = "host/repo" there, or name one with --to',
+            )
+    request = BuildRequest(
+        project=project,
+        to=to,
+        tags=tags,
+        base=base,
+        platforms=platforms,
+        engine=engine,  # type: ignore[arg-type]  # click checked it
+        bytecode=not no_bytecode,
+        use_cache=not no_cache,
+        locked=locked,
+        environment=dict(os.environ),
+    )
+    reporter = TerminalReporter(quiet or as_json)
+    try:
+        made = build_image(request, reporter)
+    finally:
+        reporter.clear()
+    if record is not None:
+        made.append_to(record)
+    if as_json:
+        import json
+
+        print_json(json.loads(made.to_json()))
+    elif quiet:
+        click.echo(made.url)
+    else:
+        show(made)
+
+
+def show(made: ImageRecord) -> None:
+    """What was built, for a person; the URL stands last, alone, where scripts and eyes look for it."""
+    ways = ", ".join(f"{count} {way}" for way, count in made.layers.items() if count)
+    print_pairs(
+        (
+            ("recipe", f"{made.name} {made.version}"),
+            ("base", made.base),
+            ("platforms", ", ".join(made.platforms)),
+            ("tags", ", ".join(made.tags)),
+            ("size", size_text(made.size)),
+            ("layers", f"{ways}; {size_text(made.bytes_uploaded)} sent; {made.wheels_downloaded} wheels downloaded"),
+            ("source", f"{made.revision[:12]}{' with changes' if made.dirty else ''}" if made.revision else None),
+            ("time", f"{made.seconds:.2f} s"),
+        )
+    )
+    click.echo(made.url)

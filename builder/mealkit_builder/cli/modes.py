@@ -1,0 +1,48 @@
+"""``mealkit train``, ``evaluate``, ``score``, ``describe``: the runtime on this machine, without a container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._options import project_option
+
+
+def _mode(name: str, doc: str) -> click.Command:
+    @click.command(
+        name,
+        help=doc,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    @project_option
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run(project: Path, arguments: tuple[str, ...]) -> int:
+        return run_mode(name, project, arguments)
+
+    return run
+
+
+def run_mode(mode: str, project: Path, arguments: tuple[str, ...]) -> int:
+    """Hand the arguments to the runtime, which explains them itself; returns its exit status."""
+    from mealkit_runtime import command
+
+    if {"-h", "--help"} & set(arguments):
+        return command.main([mode, *arguments], spec=None, prog="mealkit")
+    import sys
+
+    from mealkit.describe import describe_project
+    from mealkit.project import read_project
+
+    recipe = read_project(project)
+    spec = describe_project(recipe)
+    # The recipe's modules come from its folder for the rest of this process: joblib's workers inherit the path.
+    sys.path.insert(0, str(recipe.source))
+    return command.main([mode, *arguments], spec=spec, prog="mealkit")
+
+
+train = _mode("train", "Train the recipe here, without a container.")
+evaluate = _mode("evaluate", "Evaluate a trained model here.")
+score = _mode("score", "Score a dataset here with a trained model.")
+describe = _mode("describe", "Show what the recipe offers: settings, schemas, metrics.")

@@ -1,0 +1,63 @@
+"""``mealkit push``: copy a built image to a registry."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from ._options import json_option, project_option
+from ._output import print_json, size_text
+from ._progress import TerminalReporter
+
+
+@click.command()
+@click.argument("url", required=False)
+@project_option
+@click.option(
+    "--to", metavar="PLACE", help="Where to: host/repo[:tag] or oci:DIR.  [default: the project's repository]"
+)
+@click.option("--tag", "-t", "tags", multiple=True, help="A tag; may be repeated.  [default: those of the build]")
+@json_option
+def push(url: str | None, project: Path, to: str | None, tags: tuple[str, ...], as_json: bool) -> None:
+    """Copy the image URL, by default the last one built here, to a repository; its digest stays.
+
+    \b
+    Examples:
+      mealkit build && mealkit push
+      mealkit push oci:/srv/images@sha256:… --to registry.example.com/team/shop
+    """  # noqa: D301
+    from mealkit.errors import UsageError
+    from mealkit.project import read_project
+    from mealkit_builder.copying import copy_image
+    from mealkit_builder.record import history_file, read_records
+
+    if to is None:
+        recipe = read_project(project)
+        to = recipe.image.repository
+        if to is None:
+            raise UsageError(
+                "the project names no repository to push to",
+                where=f"{recipe.file}: tool.mealkit.image.repository",
+                hint='set repository = "host/repo" there, or name one with --to',
+            )
+    if url is None:
+        records = list(read_records(history_file(project)))
+        if not records:
+            raise UsageError(
+                "nothing was built here yet", where=str(project), hint="run `mealkit build`, or name a URL"
+            )
+        url, tags = records[-1].url, tags or records[-1].tags
+    reporter = TerminalReporter(as_json)
+    try:
+        copied = copy_image(url, to, tags, os.environ, reporter)
+    finally:
+        reporter.clear()
+    if as_json:
+        print_json({"url": copied.url, "tags": copied.tags, "uploaded": copied.uploaded, "reused": copied.reused})
+    else:
+        click.echo(
+            f"{size_text(copied.uploaded)} sent, {copied.reused} blobs were there; tags: {', '.join(copied.tags)}"
+        )
+        click.echo(copied.url)

@@ -1,0 +1,96 @@
+"""Copying a built image from one place to another, byte for byte, so its digest stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mealkit.errors import NotFoundError
+
+from .layout import Layout
+from .location import open_location
+from .parse import is_index
+from .progress import Reporter
+from .push import WORKERS
+from .registry import Repository
+
+Place = Repository | Layout
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy did.
+
+    Attributes:
+        url: The image's URL at its new place.
+        tags: What it is called there.
+        uploaded: Bytes that were sent.
+        reused: Blobs that were there.
+    """
+
+    url: str
+    tags: tuple[str, ...]
+    uploaded: int
+    reused: int
+
+
+def copy_image(url: str, to: str, tags: Sequence[str], environment: Mapping[str, str], reporter: Reporter) -> Copied:
+    """Copy an image, or an index with all its images; blobs first, manifests last, then the tags.
+
+    Raises:
+        NotFoundError: there is no such image.
+        MealkitError: what the two places raise; no tag is written then.
+    """
+    source, origin = open_location(url, environment)
+    target, destination = open_location(to, environment, push=True)
+    try:
+        found = source.get_manifest(origin.target)
+        if found is None:
+            raise NotFoundError(f"there is no image {origin.target!r}", where=source.name, hint="build it first")
+        data, media_type, digest = found
+        inner: list[tuple[bytes, str, str]] = []
+        if is_index(media_type):
+            for entry in json.loads(data)["manifests"]:
+                child = source.get_manifest(entry["digest"])
+                if child is None:
+                    raise NotFoundError(f"a part of the image is missing: {entry['digest']}", where=source.name)
+                inner.append(child)
+        blobs = {blob["digest"]: blob for one in inner or [found] for blob in _blobs(json.loads(one[0]))}
+        uploaded, reused = _copy_blobs(list(blobs.values()), source, target, reporter)
+        for child in inner:
+            target.put_manifest(child[0], child[1], child[2])
+        names = tuple(tags) or ((destination.tag,) if destination.tag else ())
+        for name in names or (digest,):
+            target.put_manifest(data, media_type, name)
+        return Copied(target.url(digest), names, uploaded, reused)
+    finally:
+        source.close()
+        target.close()
+
+
+def _blobs(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield manifest["config"]
+    yield from manifest["layers"]
+
+
+def _copy_blobs(
+    blobs: Sequence[Mapping[str, Any]], source: Place, target: Place, reporter: Reporter
+) -> tuple[int, int]:
+    reporter.expect("upload", sum(int(blob["size"]) for blob in blobs))
+
+    def copy(blob: Mapping[str, Any]) -> int:
+        digest, size = str(blob["digest"]), int(blob["size"])
+        way = target.put_blob(
+            digest, size, partial(source.open_blob, digest), progress=lambda count: reporter.moved("upload", count)
+        )
+        if way != "uploaded":
+            reporter.expect("upload", -size)
+        return size if way == "uploaded" else -1
+
+    with ThreadPoolExecutor(WORKERS, "mealkit-copy") as pool:
+        sizes = list(pool.map(copy, sorted(blobs, key=lambda blob: -int(blob["size"]))))
+    return sum(size for size in sizes if size > 0), sum(size < 0 for size in sizes)

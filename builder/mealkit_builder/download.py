@@ -1,0 +1,179 @@
+"""Downloads of wheels: in parallel, checked against the lock's hashes, kept in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from mealkit.errors import StorageError, UnreachableError, WheelError
+
+from .store import Store
+from .wheel import WheelFile
+
+if TYPE_CHECKING:
+    import urllib3
+
+_PARALLEL = 8
+_CHUNK = 1 << 18
+
+Progress = Callable[[WheelFile, int], None]
+"""Called with a wheel and the number of its bytes that just came."""
+
+
+class Fetch:
+    """Wheels on their way: all are asked for at once, and each can be waited for.
+
+    Args:
+        wheels: What is wanted; what the store has is there at once.
+        store: Where they are kept.
+        progress: Told of bytes as they come, from several threads.
+    """
+
+    def __init__(self, wheels: Sequence[WheelFile], store: Store, progress: Progress | None = None) -> None:
+        missing = [wheel for wheel in wheels if not store.has_blob(wheel.sha256)]
+        self.downloaded = len(missing)
+        self.total = sum(wheel.size for wheel in missing)
+        self._store = store
+        self._executor: ThreadPoolExecutor | None = None
+        self._jobs: dict[str, Future[Path]] = {}
+        if missing:
+            pools = _pools()
+            self._executor = ThreadPoolExecutor(_PARALLEL, "mealkit-fetch")
+            # The largest first: the last to end would otherwise be the one that began last.
+            for wheel in sorted(missing, key=lambda wheel: -wheel.size):
+                self._jobs[wheel.sha256] = self._executor.submit(_fetch, wheel, store, pools, progress)
+
+    def get(self, wheel: WheelFile) -> WheelFile:
+        """The wheel with its path, once it is there.
+
+        Raises:
+            WheelError: the bytes are not those of the lock.
+            UnreachableError: a host gave no answer, or kept failing.
+        """
+        job = self._jobs.get(wheel.sha256)
+        return replace(wheel, path=job.result() if job else self._store.blob_path(wheel.sha256))
+
+    def close(self) -> None:
+        """Stop what has not begun and wait for the rest."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+
+def _fetch(
+    wheel: WheelFile, store: Store, pools: Callable[[str], urllib3.PoolManager], progress: Progress | None
+) -> Path:
+    target = store.blob_path(wheel.sha256)
+    address = wheel.url or ""
+    state = hashlib.sha256()
+    with store.writing(target) as file:
+
+        def take(chunk: bytes) -> None:
+            state.update(chunk)
+            file.write(chunk)
+            if progress is not None:
+                progress(wheel, len(chunk))
+
+        if address.startswith("file:"):
+            _read_local(wheel, address, take)
+        else:
+            _read_remote(wheel, address, pools(address), take)
+        if state.hexdigest() != wheel.sha256:
+            raise WheelError(
+                f"{wheel.filename} is not the file that was locked: its sha256 differs",
+                where=wheel.filename,
+                hint="was it replaced on the index? lock again (mealkit lock) only if you trust the new file",
+            )
+    return target
+
+
+def _read_local(wheel: WheelFile, address: str, take: Callable[[bytes], None]) -> None:
+    path = Path(unquote(urlsplit(address).path))
+    try:
+        with path.open("rb") as source:
+            while chunk := source.read(_CHUNK):
+                take(chunk)
+    except FileNotFoundError:
+        raise WheelError(
+            f"{wheel.filename} is locked, but not there", where=str(path), hint="bring the file back, or lock again"
+        ) from None
+
+
+def _read_remote(wheel: WheelFile, address: str, pool: urllib3.PoolManager, take: Callable[[bytes], None]) -> None:
+    import urllib3
+
+    host = urlsplit(address).hostname or address
+    try:
+        response = pool.request("GET", address, preload_content=False, headers=_credentials(host))
+        try:
+            if response.status != 200:
+                raise UnreachableError(
+                    f"{host} answered {response.status} for {wheel.filename}",
+                    where=host,
+                    hint="lock again if the file is gone from the index; else try again later",
+                )
+            for chunk in response.stream(_CHUNK, decode_content=False):
+                take(chunk)
+        finally:
+            response.release_conn()
+    except StorageError:
+        raise
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (28, 30, 122):
+            raise  # the disk, not the network: the store tells
+        raise UnreachableError(
+            f"{wheel.filename} could not be downloaded: {type(error).__name__}",
+            where=host,
+            hint="check the network (HTTPS_PROXY, SSL_CERT_FILE), then run the same command again",
+        ) from error
+
+
+def _credentials(host: str) -> dict[str, str]:
+    """Basic authentication for a private index from the user's ``.netrc``."""
+    import netrc
+
+    try:
+        found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return {}
+    if found is None:
+        return {}
+    from urllib3.util import make_headers
+
+    return dict(make_headers(basic_auth=f"{found[0]}:{found[2]}"))
+
+
+def _pools() -> Callable[[str], urllib3.PoolManager]:
+    """A connection pool for an address: through the proxy that the environment names for it, or straight."""
+    import urllib3
+
+    retries = urllib3.Retry(
+        total=3, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
+    )
+    settings = {
+        "maxsize": _PARALLEL,
+        "retries": retries,
+        "timeout": urllib3.Timeout(connect=10, read=60),
+        "ssl_context": ssl.create_default_context(),
+    }
+    direct = urllib3.PoolManager(**settings)  # type: ignore[arg-type]
+    proxies = {
+        scheme: urllib3.ProxyManager(url, **settings)
+        for scheme, url in getproxies().items()
+        if scheme in ("http", "https")
+    }  # type: ignore[arg-type]
+
+    def choose(address: str) -> urllib3.PoolManager:
+        parts = urlsplit(address)
+        if parts.scheme in proxies and not proxy_bypass(parts.hostname or ""):
+            return proxies[parts.scheme]
+        return direct
+
+    return choose

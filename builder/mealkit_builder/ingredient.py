@@ -1,0 +1,151 @@
+"""Ingredients: the layers that an image needs above its base, named by key before any of them is made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import mealkit
+from mealkit.project import Project
+
+from .layer import Layer
+from .layering import (
+    VENV,
+    DirEntry,
+    FileEntry,
+    Group,
+    LinkEntry,
+    build_wheel_layer,
+    group,
+    python_tag,
+    site_packages,
+    tree_layer,
+    wheel_layer_key,
+)
+from .own import DISTRIBUTIONS, check_records, is_own, metadata_files, own_files, own_requirements
+from .source import recipe_files
+from .store import Store
+from .wheel import WheelFile
+
+RECIPE_FILE = "/opt/mealkit/recipe.json"
+"""Where the runtime finds the recipe's specification in an image."""
+
+Entry = FileEntry | LinkEntry | DirEntry
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A layer to be.
+
+    Attributes:
+        key: What it is a pure function of.
+        title: What a person would call it.
+        wheels: The wheels that must be here before it can be made.
+        make: Makes it from those wheels, which then have paths; its bytes go to the store.
+        compiles: Whether it starts processes of its own, and so is better made alone.
+    """
+
+    key: str
+    title: str
+    wheels: tuple[WheelFile, ...]
+    make: Callable[[Sequence[WheelFile]], Layer]
+    compiles: bool = False
+
+
+def wheel_ingredients(
+    wheels: Sequence[WheelFile], minor: str, interpreter: Path | None, store: Store
+) -> tuple[Ingredient, ...]:
+    """The layers of the wheels, then those of their bytecode (when there is an interpreter that can compile it)."""
+    from .bytecode import build_bytecode_layer, bytecode_layer_key
+
+    groups = group(wheels)
+    packages = [
+        Ingredient(
+            key=wheel_layer_key(one, minor),
+            title=one.title,
+            wheels=one.wheels,
+            make=lambda fetched: build_wheel_layer(Group(tuple(fetched)), minor, store),
+        )
+        for one in groups
+    ]
+    if interpreter is None:
+        return tuple(packages)
+    program = interpreter
+    compiled = [
+        Ingredient(
+            key=bytecode_layer_key(one, minor),
+            title=f"bytecode of {one.title}",
+            wheels=one.wheels,
+            make=lambda fetched: build_bytecode_layer(Group(tuple(fetched)), minor, program, store),
+            compiles=True,
+        )
+        for one in groups
+    ]
+    return (*packages, *compiled)
+
+
+def own_ingredient(minor: str, executable: str, version: str, interpreter: Path | None, store: Store) -> Ingredient:
+    """The virtual environment itself, with mealkit and its runtime."""
+    paths = own_files()
+    files = {name: path.read_bytes() for name, path in paths.items()}
+    for name, package in DISTRIBUTIONS.items():
+        inside = {path: data for path, data in files.items() if path.startswith(package + "/")}
+        requirements = [text for text in own_requirements()] if name == "mealkit-runtime" else []
+        files |= metadata_files(name, mealkit.__version__, "", ">=3.11", tuple(requirements), inside)
+    home = str(PurePosixPath(executable).parent)
+    settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
+    skeleton: list[Entry] = [
+        FileEntry(f"{VENV}/pyvenv.cfg", settings.encode()),
+        LinkEntry(f"{VENV}/bin/python", executable),
+        LinkEntry(f"{VENV}/bin/python3", "python"),
+        LinkEntry(f"{VENV}/bin/python{minor}", "python"),
+        LinkEntry(f"{VENV}/lib64", "lib"),
+    ]
+    title = f"mealkit {mealkit.__version__}"
+    return _tree("mealkit", title, files, skeleton, minor, interpreter, store, before=lambda: check_records(paths))
+
+
+def recipe_ingredient(project: Project, spec: str, minor: str, interpreter: Path | None, store: Store) -> Ingredient:
+    """The recipe's package, as it would be installed, and its specification."""
+    files = {name: path.read_bytes() for name, path in recipe_files(project).items()}
+    requirements = tuple(text for text in project.dependencies if not is_own(text))
+    files |= metadata_files(
+        project.name, project.version, project.summary, project.requires_python, requirements, files
+    )
+    further: list[Entry] = [FileEntry(RECIPE_FILE, spec.encode())]
+    return _tree("recipe", f"{project.name} {project.version}", files, further, minor, interpreter, store)
+
+
+def _tree(
+    kind: str,
+    title: str,
+    files: Mapping[str, bytes],
+    further: Sequence[Entry],
+    minor: str,
+    interpreter: Path | None,
+    store: Store,
+    before: Callable[[], None] = lambda: None,
+) -> Ingredient:
+    """A layer of files below site-packages with their bytecode, and of further entries."""
+    root = site_packages(minor)
+    state = hashlib.sha256()
+    for path, data in sorted(files.items()):
+        state.update(f"{path}\0{hashlib.sha256(data).hexdigest()}\0".encode())
+    for entry in further:
+        state.update(repr(entry).encode())
+    compiled = "" if interpreter is None else "+pyc"
+    key = f"{kind}/1/{python_tag(minor)}{compiled}/{state.hexdigest()}"
+
+    def make(fetched: Sequence[WheelFile]) -> Layer:
+        before()
+        entries: list[Entry] = [*further, *(FileEntry(f"{root}/{path}", data) for path, data in files.items())]
+        if interpreter is not None:
+            from .bytecode import compile_tree
+
+            sources = {f"{root}/{path}": data for path, data in files.items() if path.endswith(".py")}
+            entries += [FileEntry(path, data) for path, data in compile_tree(sources, interpreter).items()]
+        return tree_layer(entries, kind=kind, key=key, title=title, store=store)
+
+    return Ingredient(key, title, (), make)

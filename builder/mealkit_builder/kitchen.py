@@ -1,0 +1,148 @@
+"""The kitchen: makes the ingredients that nobody has, fetching and sending side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from .download import Fetch
+from .ingredient import Ingredient
+from .layer import Layer
+from .progress import Reporter
+from .store import Store
+from .target import Moved, Target
+from .wheel import WheelFile
+
+_MAKERS = 3
+"""Threads that splice and send: splicing leaves the interpreter to zlib and sha256, sending waits for the network."""
+
+
+@dataclass
+class Tally:
+    """How the layers came to the target."""
+
+    ways: dict[str, int] = field(default_factory=lambda: {"reused": 0, "mounted": 0, "uploaded": 0})
+    sent: int = 0
+    downloaded: int = 0
+
+    def add(self, way: Moved, size: int) -> None:
+        """Count one layer."""
+        self.ways[way] += 1
+        if way == "uploaded":
+            self.sent += size
+
+
+def cook(
+    ingredients: Sequence[Ingredient],
+    known: Mapping[str, Layer],
+    target: Target,
+    store: Store,
+    reporter: Reporter,
+    tally: Tally,
+    *,
+    use_cache: bool = True,
+) -> tuple[Layer, ...]:
+    """The layer of each ingredient, in order; every one is in the target when this returns.
+
+    Args:
+        ingredients: What the image needs.
+        known: Layers by key that the target already has.
+        target: Where the layers go.
+        store: Where layers and wheels are kept.
+        reporter: Told of bytes.
+        tally: Counts how the layers came.
+        use_cache: Whether layers of the local index are taken.
+    """
+    layers: dict[str, Layer] = {}
+    wanted: list[Ingredient] = []
+    to_send: list[Layer] = []
+    for one in ingredients:
+        there = known.get(one.key)
+        if there is not None:
+            layers[one.key] = there
+            tally.add("reused", there.size)
+            continue
+        cached = store.known_layer(one.key) if use_cache else None
+        if cached is not None and store.has_blob(cached.digest):
+            to_send.append(cached)
+        else:
+            wanted.append(one)
+    # What is small and made already is sent before anything starts: most builds end here.
+    if not wanted and len(to_send) <= 1:
+        for layer in to_send:
+            layers[layer.key] = layer
+            _send(layer, target, store, reporter, tally, probe=not known)
+        return tuple(layers[one.key] for one in ingredients)
+    if wanted and not any(one.wheels for one in wanted) and len(wanted) + len(to_send) <= 1:
+        layer = wanted[0].make(())
+        store.remember(layer)
+        layers[layer.key] = layer
+        _send(layer, target, store, reporter, tally, probe=not known)
+        return tuple(layers[one.key] for one in ingredients)
+    layers |= _cook_aside(wanted, to_send, target, store, reporter, tally)
+    return tuple(layers[one.key] for one in ingredients)
+
+
+def _cook_aside(
+    wanted: Sequence[Ingredient],
+    to_send: Sequence[Layer],
+    target: Target,
+    store: Store,
+    reporter: Reporter,
+    tally: Tally,
+) -> dict[str, Layer]:
+    """Fetch, make and send in threads; the first error stops what has not begun."""
+    wheels: dict[str, WheelFile] = {wheel.sha256: wheel for one in wanted for wheel in one.wheels}
+    fetch = Fetch(tuple(wheels.values()), store, lambda wheel, size: reporter.moved("download", size))
+    tally.downloaded += fetch.downloaded
+    reporter.expect("download", fetch.total)
+    makers = ThreadPoolExecutor(_MAKERS, "mealkit-make")
+    # Compiling brings processes of its own for all cores: one at a time.
+    compiler = ThreadPoolExecutor(1, "mealkit-compile")
+    try:
+
+        def make(one: Ingredient) -> Layer:
+            layer = one.make([fetch.get(wheel) for wheel in one.wheels])
+            store.remember(layer)
+            return layer
+
+        def send(layer: Layer) -> Layer:
+            _send(layer, target, store, reporter, tally)
+            return layer
+
+        def compile_then_send(one: Ingredient) -> Future[Layer]:
+            return makers.submit(send, make(one))
+
+        sent = [makers.submit(send, layer) for layer in to_send]
+        compiled = [compiler.submit(compile_then_send, one) for one in wanted if one.compiles]
+        made = [makers.submit(lambda one=one: send(make(one))) for one in wanted if not one.compiles]  # type: ignore[misc]
+        # Errors are told in the order of the ingredients, whichever thread met its own first.
+        done = [*(job.result() for job in sent), *(job.result() for job in made)]
+        done += [job.result().result() for job in compiled]
+    finally:
+        compiler.shutdown(cancel_futures=True)
+        makers.shutdown(cancel_futures=True)
+        fetch.close()
+    return {layer.key: layer for layer in done}
+
+
+def _send(layer: Layer, target: Target, store: Store, reporter: Reporter, tally: Tally, *, probe: bool = True) -> None:
+    reporter.expect("upload", layer.size)
+    way = target.put_blob(
+        layer.digest,
+        layer.size,
+        opener(store, layer.digest),
+        progress=lambda size: reporter.moved("upload", size),
+        known_absent=not probe,
+    )
+    if way != "uploaded":
+        reporter.expect("upload", -layer.size)
+    tally.add(way, layer.size)
+
+
+def opener(store: Store, digest: str) -> Callable[[], BinaryIO]:
+    """Opens a blob of the store, again and again."""
+    path = store.blob_path(digest)
+    return lambda: path.open("rb")

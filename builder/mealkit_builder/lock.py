@@ -1,0 +1,199 @@
+"""The lock: all requirements of a recipe, resolved once by uv into a ``pylock.toml`` (PEP 751)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mealkit.errors import LockError, UnreachableError, storage_error
+from mealkit.project import Project
+
+from .own import is_own, own_requirements
+
+LOCK_NAME = "pylock.toml"
+_TIMEOUT = 300  # seconds; a cold resolution of a large set takes a few
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file's text and where it is."""
+
+    path: Path
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """``sha256:HEX`` of the text."""
+        return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def lock_inputs(project: Project) -> str:
+    """Names what a lock is resolved from: the recipe's requirements, ours, and the Python versions."""
+    inputs = [project.requires_python, sorted(_recipe_requirements(project)), own_requirements()]
+    return "sha256:" + hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+def read_lock(project: Project) -> Lock | None:
+    """The project's lock; None when there is none, or when it was resolved from other requirements."""
+    path = project.root / LOCK_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    noted = re.search(r'^inputs = "(sha256:[0-9a-f]{64})"$', text[-400:], re.MULTILINE)
+    if noted is None or noted[1] != lock_inputs(project):
+        return None
+    return Lock(path, text)
+
+
+def make_lock(project: Project, environment: Mapping[str, str], *, upgrade: bool = False) -> Lock:
+    """Resolve the recipe's requirements together with ours for all platforms, and write ``pylock.toml``.
+
+    Pins of an older lock are kept where they still fit, unless ``upgrade``.
+
+    Raises:
+        LockError: no set of versions fits; the message is the resolver's.
+        UnreachableError: the package index gave no answer.
+    """
+    path = project.root / LOCK_NAME
+    with tempfile.TemporaryDirectory(prefix="mealkit-lock-") as name:
+        folder = Path(name)
+        output = folder / LOCK_NAME
+        if path.is_file() and not upgrade and _is_lock(path):
+            shutil.copyfile(path, output)
+        inputs = {project.name: _recipe_requirements(project), "mealkit-runtime": own_requirements()}
+        files = []
+        for title, requirements in inputs.items():
+            file = folder / f"{title}.in"
+            file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
+            files.append(file.name)
+        _run_uv(project, folder, files, output, environment, inputs)
+        text = output.read_text(encoding="utf-8")
+    text = f'{text.rstrip()}\n\n[tool.mealkit]\ninputs = "{lock_inputs(project)}"\n'
+    temporary = path.with_suffix(".toml.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(error, "cannot write the lock file") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Lock(path, text)
+
+
+def _recipe_requirements(project: Project) -> tuple[str, ...]:
+    """The recipe's own, without mealkit: that is packed from the builder's environment, and is on no index."""
+    return tuple(text for text in project.dependencies if not is_own(text))
+
+
+def _is_lock(path: Path) -> bool:
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _run_uv(
+    project: Project,
+    folder: Path,
+    files: Sequence[str],
+    output: Path,
+    environment: Mapping[str, str],
+    inputs: Mapping[str, Sequence[str]],
+) -> None:
+    command = [
+        uv_program(), "pip", "compile", *(str(folder / file) for file in files), "--universal", "--no-header",
+        "--no-annotate", "--quiet", "--format", "pylock.toml", "--python-version", _lowest_python(project),
+        "--output-file", str(output),
+    ]  # fmt: skip
+    try:
+        # In the project's folder, where uv looks for its own settings: indexes, constraints, overrides.
+        done = subprocess.run(
+            command,
+            cwd=project.root,
+            env=dict(environment),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnreachableError(
+            f"resolving the requirements took more than {_TIMEOUT} s",
+            where=str(project.file),
+            hint="is the index slow?",
+        ) from None
+    if done.returncode == 0:
+        return
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip().replace(str(folder) + "/", "")
+    if re.search(r"error sending request|Failed to fetch|timed out|Connection refused|dns error", said):
+        raise UnreachableError(
+            "the package index gave no answer",
+            where=said.splitlines()[-1].strip(),
+            hint="check the network, then retry",
+        )
+    raise LockError(
+        f"the requirements do not fit together\n{_sides(said, inputs)}",
+        where=f"{project.file}: project.dependencies",
+        hint="loosen one side; `mealkit lock --upgrade` forgets older pins",
+    )
+
+
+def _sides(said: str, inputs: Mapping[str, Sequence[str]]) -> str:
+    """The resolver's words, and who asked for each requirement that they name."""
+    lines = [f"  {line.strip()}" for line in said.splitlines()]
+    for title, requirements in inputs.items():
+        for text in requirements:
+            match = re.match(r"[A-Za-z0-9._-]+", text)
+            if match and re.search(rf"(?<![\w.-]){re.escape(match[0])}(?![\w-])", said):
+                lines.append(f"  {text!r} is asked for by {title}")
+    return "\n".join(lines)
+
+
+def _lowest_python(project: Project) -> str:
+    """The lowest minor version that the recipe and mealkit allow, such as ``3.11``."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        allowed = SpecifierSet(project.requires_python)
+    except InvalidSpecifier:
+        raise LockError(
+            f"not a version specifier: {project.requires_python!r}",
+            where=f"{project.file}: project.requires-python",
+            hint='write it as ">=3.11"',
+        ) from None
+    for minor in range(11, 30):
+        # The last patch release: ">=3.11.4" allows 3.11.
+        if allowed.contains(f"3.{minor}.99"):
+            return f"3.{minor}"
+    raise LockError(
+        f"no Python from 3.11 on is allowed by {project.requires_python!r}",
+        where=f"{project.file}: project.requires-python",
+        hint='mealkit runs on Python 3.11 and later: write ">=3.11"',
+    )
+
+
+def uv_program() -> str:
+    """The path of the uv that is installed with the builder.
+
+    Raises:
+        LockError: there is none.
+    """
+    from uv import find_uv_bin
+
+    try:
+        return find_uv_bin()
+    except FileNotFoundError:
+        found = shutil.which("uv")
+        if found:
+            return found
+        raise LockError("uv is not installed", hint="install it beside mealkit: pip install uv") from None

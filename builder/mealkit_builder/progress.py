@@ -1,0 +1,39 @@
+"""Who is told how far a build is; the command line shows it, a test counts it."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+Moving = Literal["download", "upload"]
+
+
+class Reporter(Protocol):
+    """Told of a build's stages and bytes; called from several threads."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def expect(self, what: Moving, size: int) -> None:
+        """So many more bytes will move."""
+
+    def moved(self, what: Moving, size: int) -> None:
+        """So many bytes just moved; negative when a try is taken back."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, though nothing failed."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def stage(self, text: str) -> None:
+        """Nothing."""
+
+    def expect(self, what: Moving, size: int) -> None:
+        """Nothing."""
+
+    def moved(self, what: Moving, size: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""

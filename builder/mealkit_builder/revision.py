@@ -1,0 +1,69 @@
+"""The source's revision: which commit a recipe is built from, and when that was made."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mealkit.errors import UsageError
+
+EPOCH = 315532800
+"""1980-01-01: the image's time where nothing else says one; never now, or no two builds would be alike."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The last commit that touched the project's folder.
+
+    Attributes:
+        commit: Its full hash; None when the folder is in no git repository.
+        dirty: Whether the folder differs from it.
+        time: Seconds since 1970 of the image: ``SOURCE_DATE_EPOCH``, else the commit's, else :data:`EPOCH`.
+    """
+
+    commit: str | None
+    dirty: bool
+    time: int
+
+    @property
+    def created(self) -> str:
+        """The time as RFC 3339 text, as an image's ``created`` wants it."""
+        return datetime.fromtimestamp(self.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    @property
+    def label(self) -> str | None:
+        """The commit, with ``-dirty`` when the folder differs from it."""
+        return None if self.commit is None else self.commit + ("-dirty" if self.dirty else "")
+
+
+def read_revision(root: Path, environment: Mapping[str, str]) -> Revision:
+    """Ask git about a folder; a missing git or repository is no error.
+
+    Raises:
+        UsageError: ``SOURCE_DATE_EPOCH`` is not a number of seconds.
+    """
+    fixed = environment.get("SOURCE_DATE_EPOCH")
+    if fixed is not None and not (fixed.isascii() and fixed.isdigit()):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is not a number: {fixed!r}", where="environment", hint="set it to seconds since 1970"
+        )
+    commit, dirty, time = None, False, EPOCH
+    log = _git(root, "log", "-1", "--format=%H %ct", "--", ".")
+    if log:
+        commit, _, seconds = log.strip().partition(" ")
+        time = int(seconds)
+        dirty = bool(_git(root, "status", "--porcelain", "--", "."))
+    return Revision(commit, dirty, int(fixed) if fixed is not None else time)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

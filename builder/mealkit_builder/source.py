@@ -1,0 +1,92 @@
+"""The recipe's own files: which of the author's are packed, and which must not be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mealkit.errors import ProjectError, SecretFoundError
+from mealkit.project import Project
+
+_NEVER = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", "venv", ".mealkit", ".mypy_cache", ".ruff_cache",
+                    ".pytest_cache", ".ipynb_checkpoints", ".DS_Store", "node_modules"})  # fmt: skip
+_SECRET_NAMES = re.compile(
+    r"(\.env(\.(?!example$|sample$|template$).+)?|\.netrc|\.pypirc|\.pgpass|\.git-credentials|id_(rsa|dsa|ecdsa|ed25519)|.+\.(p12|pfx|jks))\Z"
+)
+_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
+
+
+def recipe_files(project: Project) -> dict[str, Path]:
+    """The files of the recipe's packages by path below ``site-packages``, sorted.
+
+    Left out: what ``.gitignore`` files from the project's folder downwards ignore, byte code, and tools' own folders.
+
+    Raises:
+        SecretFoundError: a credential file or a private key would be packed.
+        ProjectError: a symbolic link leads out of the project, or a file's name cannot be packed.
+    """
+    ignored = _ignored(project)
+    found: dict[str, Path] = {}
+    for package in project.packages:
+        top = project.source / package
+        for path in _walk(top, ignored) if top.is_dir() else [project.source / f"{package}.py"]:
+            relative = path.relative_to(project.source).as_posix()
+            _check(path, relative, project)
+            found[relative] = path
+    return dict(sorted(found.items()))
+
+
+def _walk(folder: Path, ignored: Callable[[Path, bool], bool]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in _NEVER or path.suffix in (".pyc", ".pyo"):
+            continue
+        if path.is_dir():
+            if not ignored(path, True):
+                yield from _walk(path, ignored)
+        elif not ignored(path, False):
+            yield path
+
+
+def _ignored(project: Project) -> Callable[[Path, bool], bool]:
+    """Whether a path is ignored by the ``.gitignore`` files between the project's folder and it."""
+    files = [path for path in (project.root / ".gitignore", *_inner_ignore_files(project)) if path.is_file()]
+    if not files:
+        return lambda path, is_folder: False
+    from pathspec import GitIgnoreSpec
+
+    specs = [(file.parent, GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines())) for file in files]
+
+    def ignored(path: Path, is_folder: bool) -> bool:
+        for parent, spec in specs:
+            if path.is_relative_to(parent):
+                relative = path.relative_to(parent).as_posix() + ("/" if is_folder else "")
+                if spec.match_file(relative):
+                    return True
+        return False
+
+    return ignored
+
+
+def _inner_ignore_files(project: Project) -> Iterator[Path]:
+    for package in project.packages:
+        yield from sorted((project.source / package).rglob(".gitignore"))
+
+
+def _check(path: Path, relative: str, project: Project) -> None:
+    if path.is_symlink() and not path.resolve().is_relative_to(project.root.resolve()):
+        raise ProjectError(
+            "a symbolic link leads out of the project",
+            where=str(path),
+            hint="copy the file into the project, or ignore it in .gitignore",
+        )
+    if not path.is_file():
+        raise ProjectError("only plain files can be packed", where=str(path), hint="ignore it in .gitignore")
+    secret = _SECRET_NAMES.match(path.name) or _PRIVATE_KEY.search(path.read_bytes())
+    if secret:
+        kind = "a private key" if not _SECRET_NAMES.match(path.name) else "a file for credentials"
+        raise SecretFoundError(
+            f"{kind} stands among the recipe's files: {relative}",
+            where=str(path),
+            hint="move it out of the package, or add it to .gitignore; give secrets to a run by its environment",
+        )
