@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import mealkit
 from mealkit.project import Project
@@ -28,6 +29,9 @@ from .own import DISTRIBUTIONS, check_records, is_own, metadata_files, own_files
 from .source import recipe_files
 from .store import Store
 from .wheel import WheelFile
+
+if TYPE_CHECKING:
+    from .bytecode import Interpreter
 
 RECIPE_FILE = "/opt/mealkit/recipe.json"
 """Where the runtime finds the recipe's specification in an image."""
@@ -55,10 +59,10 @@ class Ingredient:
 
 
 def wheel_ingredients(
-    wheels: Sequence[WheelFile], minor: str, interpreter: Path | None, store: Store
+    wheels: Sequence[WheelFile], minor: str, interpreter: Interpreter | None, store: Store
 ) -> tuple[Ingredient, ...]:
     """The layers of the wheels, then those of their bytecode (when there is an interpreter that can compile it)."""
-    from .bytecode import build_bytecode_layer, bytecode_layer_key
+    from .bytecode import bytecode_layer_key
 
     groups = group(wheels)
     packages = [
@@ -75,10 +79,10 @@ def wheel_ingredients(
     program = interpreter
     compiled = [
         Ingredient(
-            key=bytecode_layer_key(one, minor),
+            key=bytecode_layer_key(one, minor, program),
             title=f"bytecode of {one.title}",
             wheels=one.wheels,
-            make=lambda fetched: build_bytecode_layer(Group(tuple(fetched)), minor, program, store),
+            make=lambda fetched: _bytecode(Group(tuple(fetched)), minor, program, store),
             compiles=True,
         )
         for one in groups
@@ -86,13 +90,24 @@ def wheel_ingredients(
     return (*packages, *compiled)
 
 
-def own_ingredient(minor: str, executable: str, version: str, interpreter: Path | None, store: Store) -> Ingredient:
+def _bytecode(one: Group, minor: str, interpreter: Interpreter, store: Store) -> Layer:
+    from .bytecode import build_bytecode_layer, bytecode_layer_key
+
+    made = build_bytecode_layer(one, minor, interpreter, store)
+    if made is not None:
+        return made
+    # Wheels without Python source: an empty layer, so that its key alone tells the next build so.
+    key = bytecode_layer_key(one, minor, interpreter)
+    return tree_layer((), kind="bytecode", key=key, title=f"bytecode of {one.title}", store=store)
+
+
+def own_ingredient(minor: str, executable: str, version: str, interpreter: Interpreter | None, store: Store) -> Ingredient:
     """The virtual environment itself, with mealkit and its runtime."""
     paths = own_files()
     files = {name: path.read_bytes() for name, path in paths.items()}
     for name, package in DISTRIBUTIONS.items():
         inside = {path: data for path, data in files.items() if path.startswith(package + "/")}
-        requirements = [text for text in own_requirements()] if name == "mealkit-runtime" else []
+        requirements = list(own_requirements()) if name == "mealkit-runtime" else []
         files |= metadata_files(name, mealkit.__version__, "", ">=3.11", tuple(requirements), inside)
     home = str(PurePosixPath(executable).parent)
     settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
@@ -107,7 +122,7 @@ def own_ingredient(minor: str, executable: str, version: str, interpreter: Path 
     return _tree("mealkit", title, files, skeleton, minor, interpreter, store, before=lambda: check_records(paths))
 
 
-def recipe_ingredient(project: Project, spec: str, minor: str, interpreter: Path | None, store: Store) -> Ingredient:
+def recipe_ingredient(project: Project, spec: str, minor: str, interpreter: Interpreter | None, store: Store) -> Ingredient:
     """The recipe's package, as it would be installed, and its specification."""
     files = {name: path.read_bytes() for name, path in recipe_files(project).items()}
     requirements = tuple(text for text in project.dependencies if not is_own(text))
@@ -124,7 +139,7 @@ def _tree(
     files: Mapping[str, bytes],
     further: Sequence[Entry],
     minor: str,
-    interpreter: Path | None,
+    interpreter: Interpreter | None,
     store: Store,
     before: Callable[[], None] = lambda: None,
 ) -> Ingredient:
@@ -135,7 +150,7 @@ def _tree(
         state.update(f"{path}\0{hashlib.sha256(data).hexdigest()}\0".encode())
     for entry in further:
         state.update(repr(entry).encode())
-    compiled = "" if interpreter is None else "+pyc"
+    compiled = "" if interpreter is None else f"+{interpreter.tag}"
     key = f"{kind}/1/{python_tag(minor)}{compiled}/{state.hexdigest()}"
 
     def make(fetched: Sequence[WheelFile]) -> Layer:
