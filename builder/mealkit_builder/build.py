@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import mealkit
 from mealkit.errors import BaseImageError, BuildError, UsageError
@@ -49,6 +50,7 @@ class BuildRequest:
         base: Another base than the project's.
         platforms: Other platforms than the project's.
         bytecode: Whether to put the packages' bytecode into the image.
+        engine: ``oci``, or ``docker`` for a Dockerfile.
         use_cache: Whether layers of the last image and of the local index are taken.
         locked: Refuse to build when the lock is missing or out of date, instead of making it.
         environment: The process' environment.
@@ -59,6 +61,7 @@ class BuildRequest:
     tags: tuple[str, ...] = ()
     base: str | None = None
     platforms: tuple[str, ...] = ()
+    engine: Literal["oci", "docker"] = "oci"
     bytecode: bool = True
     use_cache: bool = True
     locked: bool = False
@@ -80,7 +83,7 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> ImageRecor
         raise UsageError(f"cannot push to a digest: {to}", where=to, hint="name a repository, with a tag or without")
     tags = _tags(request, project, location)
     try:
-        return _Build(request, reporter, project, target, tags, started).run()
+        return _Build(request, reporter, project, target, location, tags, started).run()
     finally:
         target.close()
 
@@ -94,6 +97,7 @@ class _Build:
         reporter: Reporter,
         project: Project,
         target: Repository | Layout,
+        location: Reference | LayoutLocation,
         tags: tuple[str, ...],
         started: float,
     ) -> None:
@@ -101,6 +105,7 @@ class _Build:
         self.reporter = reporter
         self.project = project
         self.target = target
+        self.location = location
         self.tags = tags
         self.started = started
         self.store = Store(default_store_root(dict(request.environment)))
@@ -126,10 +131,10 @@ class _Build:
         report = push_image(
             images[0] if len(images) == 1 else images,
             self.target,
-            lambda digest: self._open(digest, bases.values()),
+            lambda digest: self._open(digest, list(bases.values())),
             tags=self.tags,
             known=frozenset(known),
-            mount_from={digest: repo for base in bases.values() for digest, repo in base.mounts.items()},
+            mount_from={d: repo for base in bases.values() for d, repo in base.mounts(self.location).items()},
             progress=lambda size: self.reporter.moved("upload", size),
         )
         return self._record(report, images, bases, base_name, lock, spec, revision.result())
@@ -208,8 +213,12 @@ class _Build:
             bytecode=interpreter is not None,
         )
 
-    def _open(self, digest: str, bases: object) -> object:
-        raise NotImplementedError
+    def _open(self, digest: str, bases: Sequence[Base]) -> BinaryIO:
+        """The bytes of a layer: in the store if we made it, else where the base is."""
+        if self.store.has_blob(digest):
+            return self.store.blob_path(digest).open("rb")
+        owner = next(base for base in bases if any(layer.digest == digest for layer in base.image.layers))
+        return owner.open_layer(digest)
 
     def _record(
         self,

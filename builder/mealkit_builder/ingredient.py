@@ -101,7 +101,9 @@ def _bytecode(one: Group, minor: str, interpreter: Interpreter, store: Store) ->
     return tree_layer((), kind="bytecode", key=key, title=f"bytecode of {one.title}", store=store)
 
 
-def own_ingredient(minor: str, executable: str, version: str, interpreter: Interpreter | None, store: Store) -> Ingredient:
+def own_ingredient(
+    minor: str, executable: str, version: str, interpreter: Interpreter | None, store: Store
+) -> Ingredient:
     """The virtual environment itself, with mealkit and its runtime."""
     paths = own_files()
     files = {name: path.read_bytes() for name, path in paths.items()}
@@ -122,7 +124,9 @@ def own_ingredient(minor: str, executable: str, version: str, interpreter: Inter
     return _tree("mealkit", title, files, skeleton, minor, interpreter, store, before=lambda: check_records(paths))
 
 
-def recipe_ingredient(project: Project, spec: str, minor: str, interpreter: Interpreter | None, store: Store) -> Ingredient:
+def recipe_ingredient(
+    project: Project, spec: str, minor: str, interpreter: Interpreter | None, store: Store
+) -> Ingredient:
     """The recipe's package, as it would be installed, and its specification."""
     files = {name: path.read_bytes() for name, path in recipe_files(project).items()}
     requirements = tuple(text for text in project.dependencies if not is_own(text))
