@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from .download import Fetch
 from .ingredient import Ingredient
 from .layer import Layer
 from .progress import Reporter
@@ -94,6 +93,8 @@ def _cook_aside(
     tally: Tally,
 ) -> dict[str, Layer]:
     """Fetch, make and send in threads; the first error stops what has not begun."""
+    from .download import Fetch  # a warm build fetches nothing, and need not import what does
+
     wheels: dict[str, WheelFile] = {wheel.sha256: wheel for one in wanted for wheel in one.wheels}
     fetch = Fetch(tuple(wheels.values()), store, lambda wheel, size: reporter.moved("download", size))
     tally.downloaded += fetch.downloaded

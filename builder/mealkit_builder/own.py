@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -39,11 +40,33 @@ def own_files() -> dict[str, Path]:
 
 
 def own_requirements() -> tuple[str, ...]:
-    """The requirements that our distributions bring into an image, without each other; sorted."""
-    from importlib.metadata import requires
+    """The requirements that our distributions bring into an image, without each other; sorted.
 
-    texts = {text for name in DISTRIBUTIONS for text in requires(name) or () if "extra ==" not in text}
+    Read from their METADATA as text: importing ``importlib.metadata`` costs as much as all the rest of a warm build's
+    look at the lock.
+
+    Raises:
+        BuildError: one of them is not installed in the builder's version.
+    """
+    texts = {text for name in DISTRIBUTIONS for text in _requirements(name)}
     return tuple(sorted(text for text in texts if not is_own(text)))
+
+
+def _requirements(name: str) -> list[str]:
+    folder = f"{name.replace('-', '_')}-{mealkit.__version__}.dist-info"
+    for place in sys.path:
+        try:
+            head = (Path(place) / folder / "METADATA").read_text(encoding="utf-8").partition("\n\n")[0]
+        except OSError:
+            continue
+        fields = [
+            line.removeprefix("Requires-Dist: ") for line in head.splitlines() if line.startswith("Requires-Dist: ")
+        ]
+        return [text for text in fields if "extra ==" not in text]
+    raise BuildError(
+        f"{name} {mealkit.__version__} is not installed beside the builder",
+        hint=f"install {name}=={mealkit.__version__}; all of mealkit's distributions have one version",
+    )
 
 
 def is_own(requirement: str) -> bool:
