@@ -1,0 +1,250 @@
+"""Python in a base image: which interpreter it has and which C library, from its config and its layers' files."""
+
+from __future__ import annotations
+
+import gzip
+import posixpath
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Literal
+
+from mealkit.errors import BaseImageError
+
+from .image import Image
+from .layer import GZIP_LAYER, Layer
+
+OLDEST = (3, 11)
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_TAR_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_VERSIONED = re.compile(r"python(3\.\d+)\Z")
+_FULL_VERSION = re.compile(r"(3\.\d+)\.\d+\Z")  # a release; "3.14.0rc1" is looked at as the minor it is not yet
+_LIBC_FILE = re.compile(r"(?:.*/)?lib(?:32|64)?/(?:[^/]+/)?(?:libc\.so\.6|libc-2\.\d+\.so)\Z")
+_MUSL_FILE = re.compile(r"(?:.*/)?lib/ld-musl-[^/]+\.so\.1\Z")
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n\0]*release version (\d+)\.(\d+)")
+_MUSL_VERSION = re.compile(rb"\0(1)\.(\d+)\.\d+\0")
+_LIBC_LIMIT = 32 << 20
+
+Libc = Literal["glibc", "musl"]
+
+
+@dataclass(frozen=True)
+class BasePython:
+    """The interpreter of a base; with the platform it decides which wheels fit.
+
+    Attributes:
+        minor: Such as ``3.12``.
+        executable: Its absolute path in the image, links resolved as far as they are known.
+        libc: ``glibc`` or ``musl``.
+        libc_version: Such as ``(2, 36)``.
+        version: Such as ``3.12.1``; None where the base does not tell.
+    """
+
+    minor: str
+    executable: str
+    libc: Libc
+    libc_version: tuple[int, int]
+    version: str | None = None
+
+
+def find_python(image: Image, open_layer: Callable[[str], BinaryIO], named: str | None, where: str) -> BasePython:
+    """The interpreter of an image.
+
+    An official Python image says in its config what it has; then layers are read, from the lowest on, only until
+    the C library is met. (A later layer may renew that, but hardly ever by an older one.) Any other image's layers
+    are read once, for the names in them.
+
+    Args:
+        image: The base.
+        open_layer: Opens a layer's compressed bytes by digest.
+        named: The interpreter's path in the image, where the user names it.
+        where: The base as the user wrote it, for errors.
+
+    Raises:
+        BaseImageError: there is no Python of version 3.11 or newer, or no C library, or a layer cannot be read.
+    """
+    environment = image.config.environment
+    told = None if named else _official(environment)
+    libc, tree = _read_layers(image.layers, open_layer, everything=told is None, where=where)
+    if libc is None:
+        raise BaseImageError(
+            "the base has neither glibc nor musl, so no wheel with compiled code can run on it",
+            where=where, hint="use a base made from a Linux distribution, such as python:3.12-slim",
+        )
+    if told is not None:
+        version, executable = told
+        minor = version.rpartition(".")[0]
+    else:
+        executable, minor = _search(tree, environment.get("PATH") or DEFAULT_PATH, named, where)
+        version = None
+    check_minor(minor, where)
+    return BasePython(minor, executable, libc[0], libc[1], version)
+
+
+def check_minor(minor: str, where: str) -> None:
+    """Refuse a Python that mealkit's runtime cannot run on.
+
+    Raises:
+        BaseImageError: it is older than 3.11.
+    """
+    if tuple(int(part) for part in minor.split(".")) < OLDEST:
+        raise BaseImageError(
+            f"the base's Python is {minor}; a recipe needs 3.11 or newer",
+            where=where,
+            hint='use a newer base, or name another interpreter in it: [tool.mealkit.image] python = "/path/in/image"',
+        )
+
+
+def _official(environment: dict[str, str]) -> tuple[str, str] | None:
+    """``(version, executable)`` as the official images tell it: PYTHON_VERSION, installed below /usr/local."""
+    match = _FULL_VERSION.match(environment.get("PYTHON_VERSION", ""))
+    if match and (environment.get("PATH") or "").split(":")[0] == "/usr/local/bin":
+        return match[0], f"/usr/local/bin/python{match[1]}"
+    return None
+
+
+def _read_layers(
+    layers: tuple[Layer, ...], open_layer: Callable[[str], BinaryIO], *, everything: bool, where: str
+) -> tuple[tuple[Libc, tuple[int, int]] | None, _Tree]:
+    tree = _Tree()
+    found: dict[Libc, tuple[int, int]] = {}
+    for layer in layers:
+        try:
+            with open_layer(layer.digest) as file:
+                for member, content in _members(file, layer, where):
+                    tree.add(member)
+                    libc = _libc(member, content)
+                    if libc is not None:
+                        found[libc[0]] = libc[1]
+                        if libc[0] == "glibc" and not everything:
+                            return libc, tree
+        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+            raise BaseImageError(
+                f"a layer of the base cannot be read: {error}", where=f"{where}: {layer.digest}",
+                hint="pull or push the base again",
+            ) from error
+        tree.end_layer()
+        if found and not everything:
+            break
+    # A musl loader may stand beside glibc (Debian's package "musl"), hardly ever the other way round.
+    for name in ("glibc", "musl"):
+        if name in found:
+            return (name, found[name]), tree
+    return None, tree
+
+
+def _members(file: BinaryIO, layer: Layer, where: str) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+    """The layer's entries with a reader of their content, which works until the next entry is asked for."""
+    if layer.media_type not in (GZIP_LAYER, _TAR_LAYER):
+        raise BaseImageError(
+            "a layer of the base is compressed in a way that this builder cannot read (zstd)",
+            where=f"{where}: {layer.digest}", hint="use a base whose layers are gzip, or convert it with skopeo copy",
+        )
+    # GzipFile, not tarfile's own reader: that one stops at the first member of a gzip file.
+    stream = gzip.GzipFile(fileobj=file) if layer.media_type == GZIP_LAYER else file
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            def read(member: tarfile.TarInfo = member) -> bytes:
+                content = archive.extractfile(member)
+                return content.read(_LIBC_LIMIT) if content else b""
+
+            yield member, read
+
+
+def _libc(member: tarfile.TarInfo, content: Callable[[], bytes]) -> tuple[Libc, tuple[int, int]] | None:
+    if not member.isreg():
+        return None
+    name = posixpath.normpath("/" + member.name)
+    for kind, file, version in (("glibc", _LIBC_FILE, _GLIBC_VERSION), ("musl", _MUSL_FILE, _MUSL_VERSION)):
+        if file.match(name):
+            match = version.search(content())
+            if match:
+                return ("glibc" if kind == "glibc" else "musl"), (int(match[1]), int(match[2]))
+    return None
+
+
+@dataclass
+class _Tree:
+    """The names in an image: path to a link's target, or None for anything else (OCI image spec, "Whiteouts")."""
+
+    below: dict[str, str | None] = field(default_factory=dict)
+    layer: dict[str, str | None] = field(default_factory=dict)
+
+    def add(self, member: tarfile.TarInfo) -> None:
+        path = posixpath.normpath("/" + member.name.lstrip("/"))
+        folder, _, name = path.rpartition("/")
+        if name == ".wh..wh..opq":
+            self._hide(folder, keep_folder=True)
+        elif name.startswith(".wh."):
+            self._hide(f"{folder}/{name.removeprefix('.wh.')}", keep_folder=False)
+        else:
+            self.layer[path] = member.linkname if member.issym() else None
+
+    def end_layer(self) -> None:
+        self.below |= self.layer
+        self.layer = {}
+
+    def _hide(self, path: str, *, keep_folder: bool) -> None:
+        # A whiteout hides what lower layers have, never what its own layer brings, wherever it stands in it.
+        gone = [name for name in self.below if name.startswith(path + "/") or (name == path and not keep_folder)]
+        for name in gone:
+            del self.below[name]
+
+    def resolve(self, path: str) -> str | None:
+        """The path behind all links, or None where nothing is."""
+        done, rest, hops = "", [part for part in path.split("/") if part], 0
+        while rest:
+            part = rest.pop(0)
+            if part == "..":
+                done = done.rpartition("/")[0]
+                continue
+            here = f"{done}/{part}"
+            target = self.below.get(here)
+            if target is None:
+                done = here
+                continue
+            hops += 1
+            if hops > 40:
+                return None
+            rest = [piece for piece in target.split("/") if piece not in ("", ".")] + rest
+            if target.startswith("/"):
+                done = ""
+        return done if done in self.below else None
+
+
+def _search(tree: _Tree, path: str, named: str | None, where: str) -> tuple[str, str]:
+    """``(executable, minor)``: the one that is named, else the first on PATH."""
+    if named:
+        found = tree.resolve(named)
+        minor = found and _minor(tree, found)
+        if found and minor:
+            return found, minor
+        raise BaseImageError(
+            f"there is no Python at {named} in the base", where=where,
+            hint="correct [tool.mealkit.image] python, or leave it out: the interpreter is searched for on PATH",
+        )
+    names = ("python3", "python", *(f"python3.{number}" for number in range(40, OLDEST[1] - 1, -1)))
+    for folder in path.split(":"):
+        for name in names:
+            found = tree.resolve(f"{folder}/{name}")
+            minor = found and _minor(tree, found)
+            if found and minor:
+                return found, minor
+    raise BaseImageError(
+        "the base has no Python", where=where,
+        hint='use a base with Python, such as python:3.12-slim, or name it: [tool.mealkit.image] python = "/path"',
+    )
+
+
+def _minor(tree: _Tree, executable: str) -> str | None:
+    """The minor version of an interpreter by its name and by the standard library beside it."""
+    match = _VERSIONED.search(executable)
+    prefix = posixpath.dirname(posixpath.dirname(executable))
+    wanted = [match[1]] if match else [f"3.{number}" for number in range(40, 5, -1)]
+    for minor in wanted:
+        if any(tree.resolve(f"{prefix}/{lib}/python{minor}/os.py") for lib in ("lib", "lib64")):
+            return minor
+    return None
