@@ -114,7 +114,7 @@ def _wait(process: subprocess.Popen[bytes], host: str, log: Path) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < ends:
         if process.poll() is not None:
-            raise RuntimeError(f"docker-registry ended with {process.returncode}: {log.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError(f"docker-registry ended with {process.returncode}: {_tail(log)}")
         try:
             with opener.open(f"http://{host}/v2/", timeout=1):
                 return
@@ -123,4 +123,8 @@ def _wait(process: subprocess.Popen[bytes], host: str, log: Path) -> None:
             return  # 401: it runs and asks for credentials
         except OSError:
             time.sleep(0.02)
-    raise RuntimeError(f"docker-registry did not answer in {START_SECONDS:g} s: {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"docker-registry did not answer in {START_SECONDS:g} s: {_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]

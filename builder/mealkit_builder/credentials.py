@@ -106,7 +106,7 @@ def _from_entry(entry: Mapping[str, Any]) -> Credentials | None:
     username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
     if entry.get("auth"):
         try:
-            decoded = base64.b64decode(str(entry["auth"]), validate=False).decode()
+            decoded = base64.b64decode("".join(str(entry["auth"]).split()), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise ValueError("auth is not base64") from error
         username, _, password = decoded.rstrip("\0").partition(":")

@@ -192,9 +192,10 @@ class Layout:
         if marker.is_file():
             (self.folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
             return
-        if self.folder.exists() and any(
+        strange = self.folder.exists() and any(
             path.name not in ("blobs", _LOCK) and not path.name.startswith(".tmp-") for path in self.folder.iterdir()
-        ):
+        )
+        if strange and not marker.is_file():  # another writer may just have made it
             raise UsageError("the folder is not empty and no OCI image layout", where=str(self.folder),
                              hint="name a new or empty folder after oci:")
         (self.folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)

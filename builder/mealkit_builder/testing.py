@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from ._memory_registry import Handler
 
@@ -35,6 +39,36 @@ class Fault:
     method: str
     path_contains: str
     retry_after: str
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True  # a test that forgets stop() must still end
+
+    def __init__(self, handler: type[Handler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.connections: set[socket.socket] = set()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection, and know of it as long as it is open."""
+        self.connections.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.discard(request)
+
+    def hang_up(self, seconds: float = 5.0) -> None:
+        """End the connections that clients keep alive, and wait until their threads have closed them."""
+        ends = time.monotonic() + seconds
+        while self.connections and time.monotonic() < ends:
+            for connection in tuple(self.connections):
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            time.sleep(0.001)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a connection that a client, or a fault that was asked for, has cut."""
+        if not isinstance(sys.exc_info()[1], OSError | ValueError):
+            super().handle_error(request, client_address)
 
 
 class MemoryRegistry:
@@ -80,7 +114,7 @@ class MemoryRegistry:
         self.bytes_in = self.bytes_out = 0
         self.lock = threading.RLock()
         self._faults: list[Fault] = []
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -99,10 +133,7 @@ class MemoryRegistry:
             pass
 
         Bound.registry = registry
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._server.daemon_threads = True
-        # Handler threads end with their connection; a client that keeps one open must not hold up stop().
-        self._server.block_on_close = False
+        self._server = _Server(Bound)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -110,6 +141,7 @@ class MemoryRegistry:
         """Stop listening."""
         if self._server is not None:
             self._server.shutdown()
+            self._server.hang_up()
             self._server.server_close()
         if self._thread is not None:
             self._thread.join(5)

@@ -226,6 +226,11 @@ class Transport:
                 response.close()
                 raise RegistryError(f"{self.host} sent more than {limit} bytes", where=redact(url),
                                     hint="this is no manifest or config that mealkit can use")
+            told = response.headers.get("Content-Length", "")
+            if not wanted and method != "HEAD" and told.isdigit() and len(data) < int(told):
+                response.close()
+                raise Fault(f"the connection to {_host(url)} ended too early", where=redact(url),
+                            hint="try again later")
             if not wanted:
                 response.drain_conn()
                 response.release_conn()
