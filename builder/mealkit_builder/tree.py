@@ -93,7 +93,8 @@ def file_node(
 
 def _node(item: FileEntry | LinkEntry | DirEntry, pack: Callable[[bytes], Body]) -> Node:
     path = item.path.rstrip("/")
-    if not path.startswith("/") or posixpath.normpath(path) != path:
+    # normpath keeps two slashes at the start, which POSIX lets mean something else.
+    if not path.startswith("/") or path.startswith("//") or "\0" in path or posixpath.normpath(path) != path:
         raise BuildError("not an absolute, plain path for a file in an image", where=item.path)
     if isinstance(item, LinkEntry):
         return Node(path, lambda size: entry.symlink_header(path, item.target))

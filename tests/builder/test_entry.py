@@ -78,23 +78,40 @@ def test_a_path_that_no_archive_can_hold(path: str) -> None:
 
 def test_the_bytes_of_a_header_are_fixed() -> None:
     header = entry.file_header("/opt/x.py", 5)
-    assert header[:160] == (
-        b"opt/x.py".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" + b"0000000\0" + b"00000000005\0" + b"02263523000\0"
-        + b"010652\0 " + b"0"
-    ).ljust(160, b"\0")[:160]
+    assert (
+        header[:160]
+        == (
+            b"opt/x.py".ljust(100, b"\0")
+            + b"0000644\0"
+            + b"0000000\0"
+            + b"0000000\0"
+            + b"00000000005\0"
+            + b"02263523000\0"
+            + b"010652\0 "
+            + b"0"
+        ).ljust(160, b"\0")[:160]
+    )
     assert header[257:265] == b"ustar\x0000"
 
 
 def test_gnu_tar_reads_them(tmp_path: Path) -> None:
-    long = "/".join(["directory-number-%02d" % number for number in range(20)]) + "/ünï"
+    long = "/".join([f"directory-number-{number:02}" for number in range(20)]) + "/ünï"
     archive = tmp_path / "x.tar"
     archive.write_bytes(
-        entry.directory_header("/a") + entry.file_header("/a/b", 3, True) + b"abc" + entry.padding(3)
-        + entry.symlink_header("/a/c", "b") + entry.file_header("/" + long, 0) + entry.END_OF_ARCHIVE
+        entry.directory_header("/a")
+        + entry.file_header("/a/b", 3, True)
+        + b"abc"
+        + entry.padding(3)
+        + entry.symlink_header("/a/c", "b")
+        + entry.file_header("/" + long, 0)
+        + entry.END_OF_ARCHIVE
     )
     listed = subprocess.run(
         ["tar", "--numeric-owner", "--full-time", "--utc", "--quoting-style=literal", "-tvf", archive],
-        capture_output=True, check=True, timeout=20, env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+        timeout=20,
+        env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
     )
     assert listed.stderr == b""
     lines = [line.split(maxsplit=5) for line in listed.stdout.decode().splitlines()]

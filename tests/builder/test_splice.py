@@ -126,8 +126,13 @@ def test_a_layer_is_a_gzip_file_of_a_tar(contents: list[tuple[str, bytes]]) -> N
 
 def test_every_file_is_a_gzip_member_of_its_own() -> None:
     raw = deflate(b"content" * 50)
-    data, _ = layer([("a", splice.spliced_body(raw, 350, zlib.crc32(b"content" * 50))), ("empty", None),
-                     ("b", splice.stored_body(b"B" * 10_000))])
+    data, _ = layer(
+        [
+            ("a", splice.spliced_body(raw, 350, zlib.crc32(b"content" * 50))),
+            ("empty", None),
+            ("b", splice.stored_body(b"B" * 10_000)),
+        ]
+    )
     members = []
     while data:
         inflater = zlib.decompressobj(31)

@@ -160,9 +160,15 @@ BAD: dict[str, tuple[Maker, str]] = {
     "offset outside": (lambda folder: central(folder, "demo/data.bin", 42, b"\xf0\xff\xff\0"), "outside"),
     "bomb": (bomb, "longer than"),
     "wrong CRC": (lambda folder: both_headers(folder, "demo/data.bin", 14, 16, b"abcd"), "CRC-32"),
-    "wrong hash in RECORD": (demo(record={"demo/data.bin": "demo/data.bin,sha256=" + "A" * 43 + ",1004"}), "not the one in"),
+    "wrong hash in RECORD": (
+        demo(record={"demo/data.bin": "demo/data.bin,sha256=" + "A" * 43 + ",1004"}),
+        "not the one in",
+    ),
     "wrong size in RECORD": (demo(record={"demo/data.bin": "demo/data.bin,sha256=" + "A" * 43 + ",9"}), "RECORD says"),
-    "weak hash in RECORD": (demo(record={"demo/data.bin": "demo/data.bin,md5=" + "A" * 22 + ",1004"}), "no usable hash"),
+    "weak hash in RECORD": (
+        demo(record={"demo/data.bin": "demo/data.bin,md5=" + "A" * 22 + ",1004"}),
+        "no usable hash",
+    ),
     "no hash in RECORD": (demo(record={"demo/data.bin": "demo/data.bin,,"}), "no usable hash"),
     "not in RECORD": (demo(record={"demo/data.bin": ""}), "does not list"),
     "only in RECORD": (demo(record={"x": "demo/x.py,sha256=" + "A" * 43 + ",9"}), "but it is missing"),
@@ -171,8 +177,14 @@ BAD: dict[str, tuple[Maker, str]] = {
     "another dist-info": (demo(files={**GOOD, "other-1.0.dist-info/METADATA": "x"}), "2 .dist-info"),
     "another distribution": (demo(filename="other-1.0-py3-none-any.whl"), "disagrees with the file name"),
     "another version": (demo(filename="demo-1.1-py3-none-any.whl"), "disagrees with the file name"),
-    "another name in METADATA": (demo(metadata="Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"), "metadata of other"),
-    "another version in METADATA": (demo(metadata="Metadata-Version: 2.1\nName: demo\nVersion: 2\n"), "metadata of demo 2"),
+    "another name in METADATA": (
+        demo(metadata="Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"),
+        "metadata of other",
+    ),
+    "another version in METADATA": (
+        demo(metadata="Metadata-Version: 2.1\nName: demo\nVersion: 2\n"),
+        "metadata of demo 2",
+    ),
     "no version in METADATA": (demo(metadata="Metadata-Version: 2.1\nName: demo\n"), "metadata of demo None"),
     "no METADATA": (demo(metadata=""), "it is missing"),
     "another data folder": (demo(files={"other-1.0.data/scripts/x": "x"}), "disagrees with the .dist-info"),
@@ -185,7 +197,10 @@ BAD: dict[str, tuple[Maker, str]] = {
     "the environment's python": (demo(entry_points="[console_scripts]\npython = demo:main\n"), "the environment's own"),
     "the environment's settings": (demo(files={"demo-1.0.data/data/pyvenv.cfg": "home = /"}), "the environment's own"),
     "one place twice": (demo(files={"demo/x.py": "1", "demo-1.0.data/purelib/demo/x.py": "2"}), "two of its files"),
-    "a file as a folder": (demo(files={"demo/x": "1", "demo-1.0.data/purelib/demo/x/y.py": "2"}), "a file and a folder"),
+    "a file as a folder": (
+        demo(files={"demo/x": "1", "demo-1.0.data/purelib/demo/x/y.py": "2"}),
+        "a file and a folder",
+    ),
     "truncated": (truncated, "cannot be read"),
     "empty": (empty, "cannot be read"),
     "not fetched": (lambda folder: replace(make_wheel(folder), path=None), "not fetched"),
@@ -257,16 +272,21 @@ def test_zip64_headers(tmp_path: Path) -> None:
 
 def test_names_are_compared_as_names(tmp_path: Path) -> None:
     """PEP 503 and PEP 440 know several spellings of one name and version."""
-    wheel = make_wheel(tmp_path, "My_Demo", "1.0.0+Cpu.1", {"my/x.py": "x"}, filename="my_demo-1.0+cpu.1-py3-none-any.whl")
+    wheel = make_wheel(
+        tmp_path, "My_Demo", "1.0.0+Cpu.1", {"my/x.py": "x"}, filename="my_demo-1.0+cpu.1-py3-none-any.whl"
+    )
     assert open_wheel(replace(wheel, name="my-demo", version="1.0+cpu.1")).dist_info == "My_Demo-1.0.0+Cpu.1.dist-info"
 
 
 def test_bytecode_and_signatures_in_a_wheel(tmp_path: Path) -> None:
     """Bytecode that came in the wheel could be of other source: it is left out; signatures need no line in RECORD."""
     wheel = make_wheel(
-        tmp_path / "w", files={**GOOD, "demo/__pycache__/x.cpython-312.pyc": b"evil", "demo-1.0.dist-info/RECORD.jws": "{}"},
-        record={"demo/__pycache__/x.cpython-312.pyc": "demo/__pycache__/x.cpython-312.pyc,,",
-                "demo-1.0.dist-info/RECORD.jws": ""},
+        tmp_path / "w",
+        files={**GOOD, "demo/__pycache__/x.cpython-312.pyc": b"evil", "demo-1.0.dist-info/RECORD.jws": "{}"},
+        record={
+            "demo/__pycache__/x.cpython-312.pyc": "demo/__pycache__/x.cpython-312.pyc,,",
+            "demo-1.0.dist-info/RECORD.jws": "",
+        },
     )
     store = Store(tmp_path / "store")
     names = contents(store, build_wheel_layer(Group((wheel,)), "3.12", store))

@@ -36,24 +36,39 @@ def record_hash(data: bytes) -> str:
 
 
 def make_wheel(
-    folder: Path, name: str = "demo", version: str = "1.0", files: Mapping[str, bytes | str] | None = None, *,
-    entry_points: str = "", record: Mapping[str, str] | None = None, purelib: bool = True,
-    filename: str | None = None, infos: Sequence[tuple[zipfile.ZipInfo, bytes]] = (), metadata: str | None = None,
-    method: int = zipfile.ZIP_DEFLATED, executable: Sequence[str] = (), wheel: str | None = None,
+    folder: Path,
+    name: str = "demo",
+    version: str = "1.0",
+    files: Mapping[str, bytes | str] | None = None,
+    *,
+    entry_points: str = "",
+    record: Mapping[str, str] | None = None,
+    purelib: bool = True,
+    filename: str | None = None,
+    infos: Sequence[tuple[zipfile.ZipInfo, bytes]] = (),
+    metadata: str | None = None,
+    method: int = zipfile.ZIP_DEFLATED,
+    executable: Sequence[str] = (),
+    wheel: str | None = None,
 ) -> WheelFile:
-    """A wheel of ``files``; ``record`` overrides lines of RECORD (an empty one is left out), ``infos`` are added as is."""
+    """A wheel of ``files``; ``record`` replaces lines of RECORD (an empty one drops it), ``infos`` are added as is."""
     info = f"{name}-{version}.dist-info"
     content = {path: data.encode() if isinstance(data, str) else data for path, data in (files or {}).items()}
     if metadata != "":
-        content[f"{info}/METADATA"] = (metadata or f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n").encode()
+        content[f"{info}/METADATA"] = (
+            metadata or f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        ).encode()
     content[f"{info}/WHEEL"] = (
         wheel or f"Wheel-Version: 1.0\nRoot-Is-Purelib: {str(purelib).lower()}\nTag: py3-none-any\n"
     ).encode()
     if entry_points:
         content[f"{info}/entry_points.txt"] = entry_points.encode()
     lines = {path: f"{path},{record_hash(data)},{len(data)}" for path, data in content.items()}
-    lines |= {item.filename: f"{item.filename},{record_hash(data)},{len(data)}" for item, data in infos
-              if not item.filename.endswith("/")}
+    lines |= {
+        item.filename: f"{item.filename},{record_hash(data)},{len(data)}"
+        for item, data in infos
+        if not item.filename.endswith("/")
+    }
     lines[f"{info}/RECORD"] = f"{info}/RECORD,,"
     lines |= record or {}
     content[f"{info}/RECORD"] = "".join(f"{line}\n" for line in lines.values() if line).encode()
@@ -99,7 +114,17 @@ def contents(store: Store, layer: Layer) -> dict[str, bytes]:
 
 def fetch_real(folder: Path) -> list[WheelFile]:
     """Five small wheels from the configured index: pure ones, compiled ones, one with a script."""
-    arguments = ["download", "-q", "--no-deps", "--only-binary=:all:", "--python-version", MINOR, "-d", str(folder), *REAL]
+    arguments = [
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--python-version",
+        MINOR,
+        "-d",
+        str(folder),
+        *REAL,
+    ]
     commands = [[sys.executable, "-m", "pip"], [shutil.which("pip") or "pip"]]
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     commands += [[uv, "tool", "run", "pip"]] if uv else []
