@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
+from mealkit.errors import Stopped
+
 from .digest import digest_bytes
 from .image import INDEX, MANIFEST, Image, config_bytes, index_bytes, manifest_bytes
 from .platform import Platform
@@ -113,24 +115,33 @@ def _blobs(images: Sequence[Image], open_layer: OpenLayer) -> list[_Blob]:
 def _put_blobs(blobs: Sequence[_Blob], target: Target, known: frozenset[str], mount_from: Mapping[str, str],
                progress: Progress | None) -> dict[str, Moved]:
     """How each blob came to the target."""
+    cancelled: list[bool] = []
+
+    def report(size: int) -> None:
+        if cancelled:  # ends what the other threads are sending, at their next block
+            raise Stopped("the push was given up", where=target.name)
+        if progress:
+            progress(size)
+
     def put(blob: _Blob) -> Moved:
         # A small blob that the last image did not have is most likely new.
         absent = bool(known) and blob.size <= _SMALL
         return target.put_blob(blob.digest, blob.size, blob.read, mount_from=mount_from.get(blob.digest),
-                               progress=progress, known_absent=absent)
+                               progress=report, known_absent=absent)
 
     moved: dict[str, Moved] = {blob.digest: "reused" for blob in blobs if blob.digest in known}
     wanted = [blob for blob in blobs if blob.digest not in known]
     if len(wanted) <= 1:
         return moved | {blob.digest: put(blob) for blob in wanted}
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
     with ThreadPoolExecutor(min(WORKERS, len(wanted)), "mealkit-push") as pool:
-        futures = {blob.digest: pool.submit(put, blob) for blob in wanted}
+        futures = {pool.submit(put, blob): blob.digest for blob in wanted}
         try:
-            for digest, future in futures.items():
-                moved[digest] = future.result()
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                moved[futures[future]] = future.result()
         except BaseException:
+            cancelled.append(True)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return moved

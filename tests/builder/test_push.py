@@ -16,7 +16,7 @@ from services import RunningRegistry, missing
 
 from mealkit.errors import MealkitError, PermissionDeniedError
 from mealkit_builder.digest import digest_bytes
-from mealkit_builder.image import INDEX, MANIFEST, index_bytes, manifest_bytes
+from mealkit_builder.image import INDEX, MANIFEST, config_bytes, index_bytes, manifest_bytes
 from mealkit_builder.platform import Platform
 from mealkit_builder.pull import pull_image
 from mealkit_builder.push import Moves, push_image
@@ -168,7 +168,7 @@ def test_a_real_registry_with_a_password(auth_registry: RunningRegistry, tmp_pat
     target.close()
 
 
-_PUSH_AND_HANG = """
+_PUSH_AND_HANG = r"""
 import io, os, sys, time
 from mealkit_builder.push import push_image
 from mealkit_builder.reference import Reference
@@ -236,6 +236,32 @@ def test_a_push_that_fails_writes_no_manifest(method: str) -> None:
         assert caught.value.retryable
         assert memory.tags("team/x") == set()
         assert memory.manifests == {}
+        target.close()
+
+
+def test_a_failure_ends_the_other_uploads() -> None:
+    """A refused blob must not wait for gigabytes that are on their way beside it."""
+    one = sample({"small": b"1", "big": os.urandom(6 << 20)})
+    read = 0
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            nonlocal read
+            time.sleep(0.05)
+            block = super().read(1 << 16)
+            read += len(block)
+            return block
+
+    def open_layer(digest: str) -> BinaryIO:
+        return Slow(one.blobs[digest]) if digest == one.image.layers[1].digest else one.open_layer(digest)
+
+    with MemoryRegistry() as memory:
+        target = repository(memory.host)
+        memory.fail_next(403, times=1, path_contains=digest_bytes(config_bytes(one.image)))
+        with pytest.raises(PermissionDeniedError):
+            push_image(one.image, target, open_layer, tags=["1"])
+        assert read < 3 << 20
+        assert memory.tags("team/x") == set()
         target.close()
 
 
