@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path, PurePosixPath
@@ -162,6 +161,8 @@ def compile_tree(
     Raises:
         BuildError: the interpreter fails.
     """
+    from concurrent.futures import ThreadPoolExecutor  # a build in which nothing changed compiles nothing
+
     most = min(workers or os.cpu_count() or 1, 1 + sum(map(len, files.values())) // _WORTH_A_PROCESS)
     # Dealt out by size, so that the processes end together; what each gets makes no difference to any result.
     order = sorted(files, key=lambda path: (-len(files[path]), path))
