@@ -1,0 +1,269 @@
+"""The model directory: an artifact and its ``model.json``, written whole and verified before anything is deserialised.
+
+.. code-block:: text
+
+    MODEL/
+      artifact/…    what the recipe's trainer saved
+      model.json    what it is: recipe, image, hyperparameters, metrics, columns, data, sha256 and size of each file
+
+``model.json`` comes last: a folder without it is no model. The model's digest is the sha256 of ``model.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mealkit.errors import ModelError, RecipeError, SettingsError, storage_error
+
+from .files import STAGING, sync_tree, umask
+from .stop import Stopper
+
+ARTIFACT = "artifact"
+MODEL_FILE = "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model directory whose files were verified.
+
+    Attributes:
+        directory: Where it is.
+        digest: ``sha256:HEX`` of ``model.json``.
+        facts: The content of ``model.json``.
+    """
+
+    directory: Path
+    digest: str
+    facts: Mapping[str, Any]
+
+    @property
+    def artifact(self) -> Path:
+        """The folder that the trainer reads."""
+        return self.directory / ARTIFACT
+
+
+def check_target(directory: Path, *, overwrite: bool) -> None:
+    """Refuse a model directory that holds something else, before any work is done.
+
+    Raises:
+        SettingsError: it is not empty, and no model that may be replaced.
+        StorageError: it cannot be read.
+    """
+    try:
+        names = {path.name for path in directory.iterdir()} if directory.exists() else set()
+    except NotADirectoryError:
+        raise SettingsError("the model directory is a file", where=str(directory), hint="name a folder") from None
+    except OSError as error:
+        raise storage_error(error, "reading the model directory") from None
+    if _leftovers(directory, names):
+        return
+    others = sorted(name for name in names if name not in (MODEL_FILE, ARTIFACT) and not name.startswith(STAGING))
+    if MODEL_FILE in names and not others:
+        if overwrite:
+            return
+        raise SettingsError(
+            "the model directory has a model already",
+            where=str(directory),
+            hint="name another folder, or give --overwrite to replace it",
+        )
+    raise SettingsError(
+        f"the model directory is not empty: it has {(others or sorted(names))[0]}",
+        where=str(directory),
+        hint="name an empty or new folder",
+    )
+
+
+def _leftovers(directory: Path, names: set[str]) -> bool:
+    """Whether the folder holds only what a run left that was killed while it moved a model into place."""
+    staged = [name for name in names if name.startswith(STAGING)]
+    if not names or len(staged) == len(names):
+        return True
+    moved = any((directory / name / MODEL_FILE).is_file() for name in staged)
+    return moved and names == {*staged, ARTIFACT}
+
+
+@contextlib.contextmanager
+def staged(directory: Path, stopper: Stopper) -> Iterator[Path]:
+    """A folder to build a model in, with an empty ``artifact``; it is gone after the block unless it was placed.
+
+    It stands beside the model directory, or inside it where the directory is a mount point or its parent is read-only.
+
+    Raises:
+        StorageError: neither can be written.
+    """
+    folder = None
+    try:
+        # An existing folder may be a mount point, and is what the user gave us: write inside.
+        parent = directory if directory.exists() else directory.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}-", dir=parent))
+        folder.chmod(0o777 & ~umask())
+        (folder / ARTIFACT).mkdir()
+    except OSError as error:
+        raise storage_error(error, "making the model directory") from None
+    with stopper.staging(folder):
+        try:
+            yield folder
+        finally:
+            with stopper.shielded():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def files_of(folder: Path) -> dict[str, dict[str, object]]:
+    """Size and sha256 of each file of an artifact, by its path from the model directory.
+
+    Raises:
+        RecipeError: the trainer wrote a link or special file, or nothing.
+    """
+    files: dict[str, dict[str, object]] = {}
+    for path in sorted((folder / ARTIFACT).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if path.is_symlink() or not path.is_file():
+            raise RecipeError(
+                f"the trainer saved {name}, which is no regular file", where=name, hint="save plain files and folders"
+            )
+        files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    if not files:
+        raise RecipeError("the trainer saved no file", where="Trainer.save", hint="write the model into the directory")
+    return files
+
+
+def place(folder: Path, directory: Path, facts: Mapping[str, Any], stopper: Stopper) -> StoredModel:
+    """Write ``model.json`` into a staged folder and move it to the model directory; a model there is replaced.
+
+    Raises:
+        StorageError: the disk is full or failed.
+    """
+    text = json.dumps({"format": FORMAT, **facts}, indent=2, ensure_ascii=False, default=str) + "\n"
+    try:
+        (folder / MODEL_FILE).write_text(text, encoding="utf-8")
+        sync_tree(folder)
+        with stopper.shielded():
+            if directory.exists():
+                _move_inside(folder, directory)
+            else:
+                folder.rename(directory)
+            sync_tree(directory)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise SettingsError(
+                "another run put a model there meanwhile", where=str(directory), hint="name another folder"
+            ) from None
+        raise storage_error(error, "writing the model") from error
+    return StoredModel(directory, _digest(text.encode()), json.loads(text))
+
+
+def _move_inside(folder: Path, directory: Path) -> None:
+    """Move the parts: first the old ``model.json`` away, last the new one in, so a reader never sees a mixture."""
+    (directory / MODEL_FILE).unlink(missing_ok=True)
+    if (directory / ARTIFACT).exists():
+        shutil.rmtree(directory / ARTIFACT)
+    for path in directory.iterdir():
+        if path.name.startswith(STAGING) and path.name != folder.name:
+            shutil.rmtree(path, ignore_errors=True)
+    (folder / ARTIFACT).rename(directory / ARTIFACT)
+    (folder / MODEL_FILE).rename(directory / MODEL_FILE)
+
+
+def open_model(directory: Path, recipe: str) -> StoredModel:
+    """Verify a model directory: every listed file is there and unchanged, and nothing else is.
+
+    Args:
+        directory: The model directory.
+        recipe: The name of the recipe that must have made it.
+
+    Raises:
+        ModelError: it is no model, was changed, or is another recipe's.
+    """
+    file = directory / MODEL_FILE
+    try:
+        raw = file.read_bytes()
+        facts = json.loads(raw)
+    except FileNotFoundError:
+        what = (
+            "there is no model directory" if not directory.exists() else "the folder is no model: it has no model.json"
+        )
+        raise ModelError(what, where=str(directory), hint="train first, or mend --model") from None
+    except OSError as error:
+        raise ModelError(
+            f"cannot read model.json: {(error.strerror or str(error)).lower()}",
+            where=str(file),
+            hint="let this user read the model",
+        ) from None
+    except ValueError:
+        raise ModelError("model.json is not JSON", where=str(file), hint=_HINT) from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        found = facts.get("format") if isinstance(facts, dict) else None
+        raise ModelError(
+            f"the model is of format {found!r}; this mealkit reads format {FORMAT}",
+            where=str(file),
+            hint="use the version of mealkit that wrote it, or train again",
+        )
+    files, made_by = facts.get("files"), facts.get("recipe")
+    if not isinstance(files, dict) or not isinstance(made_by, dict):
+        raise ModelError("model.json lacks the recipe or the files", where=str(file), hint=_HINT)
+    if made_by.get("name") != recipe:
+        raise ModelError(
+            f"the model is of the recipe {made_by.get('name')!r}, not of {recipe!r}",
+            where=str(directory),
+            hint="name a model that this recipe trained",
+        )
+    _verify(directory, files)
+    return StoredModel(directory, _digest(raw), facts)
+
+
+_HINT = "the model was changed or damaged after it was written: copy it again, or train again"
+
+
+def _verify(directory: Path, files: Mapping[str, Any]) -> None:
+    def wrong(name: str, what: str) -> ModelError:
+        return ModelError(f"the model was tampered with: {name} {what}", where=str(directory / name), hint=_HINT)
+
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if path.is_symlink():
+            raise wrong(name, "is a symbolic link")
+        if path.is_dir() or name == MODEL_FILE:
+            continue
+        if name not in files and not name.startswith(STAGING):
+            raise wrong(name, "is not listed in model.json")
+    for name, facts in sorted(files.items()):
+        parts = name.split("/")
+        if parts[0] != ARTIFACT or len(parts) < 2 or any(part in ("", ".", "..") for part in parts):
+            raise wrong(name, "is outside the artifact folder")
+        path = directory / name
+        if not path.is_file():
+            raise wrong(name, "is missing")
+        try:
+            same = path.stat().st_size == facts["size"] and _sha256(path) == facts["sha256"]
+        except (TypeError, KeyError):
+            same = False
+        except OSError as error:
+            raise ModelError(
+                f"cannot read {name}: {(error.strerror or str(error)).lower()}",
+                where=str(path),
+                hint="let this user read the model",
+            ) from None
+        if not same:
+            raise wrong(name, "is not the file that was written")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()

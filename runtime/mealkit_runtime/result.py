@@ -1,0 +1,77 @@
+"""The result of a run, as a value, as JSON and as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did, also when it failed.
+
+    Attributes:
+        mode: ``train``, ``evaluate`` or ``score``.
+        run_id: The run's name; empty when it failed before it had one.
+        status: ``succeeded``, ``failed`` or ``stopped``.
+        exit_code: The process exit status.
+        error: Code, message, where, hint of what ended it; None when it succeeded.
+        recipe: Name, version and spec digest.
+        image: The image's URL, where the run knows it (``MEALKIT_IMAGE``).
+        started: When it began, UTC in ISO 8601.
+        seconds: Durations by stage, and their ``total``.
+        input: URI, number of files and fingerprint of the main dataset.
+        rows_read: Rows of the main dataset that were read.
+        rows_scored: Rows that the batch got.
+        metrics: As :meth:`mealkit.Metrics.to_json` gives them.
+        model: Directory and digest of the model that was written or used.
+        batch: The record of the batch; ``existed`` tells that an earlier run had committed it.
+        hyperparameters: As they were used; secrets are left out.
+        seed: The seed that was used.
+        warnings: What the user should look at.
+        versions: Of Python, mealkit and the libraries that matter.
+    """
+
+    mode: str
+    run_id: str
+    status: str
+    exit_code: int
+    recipe: Mapping[str, str]
+    error: Mapping[str, object] | None = None
+    image: str | None = None
+    started: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    input: Mapping[str, object] | None = None
+    rows_read: int | None = None
+    rows_scored: int | None = None
+    metrics: Mapping[str, Any] | None = None
+    model: Mapping[str, str] | None = None
+    batch: Mapping[str, object] | None = None
+    hyperparameters: Mapping[str, object] | None = None
+    seed: int | None = None
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    result_version: int = RESULT_VERSION
+
+    def to_json(self) -> str:
+        """The result as JSON text."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
+
+    def to_text(self) -> str:
+        """The result as lines for a terminal."""
+        name = f"{self.recipe.get('name', '')} {self.recipe.get('version', '')}".strip()
+        took = f" in {self.seconds['total']:.1f} s" if "total" in self.seconds else ""
+        lines = [f"{self.mode} {name}: {self.status}{took}, run {self.run_id or '-'}"]
+        for metric in (self.metrics or {}).get("metrics", ()):
+            value = metric["value"]
+            lines.append(f"  {metric['name']:<12} {'undefined' if value is None else f'{value:.6g}':>12}")
+        if self.model is not None:
+            lines.append(f"  model        {self.model['directory']}  {self.model['digest'][:19]}")
+        if self.batch is not None:
+            note = " (committed by an earlier run with this id; nothing was added)" if self.batch["existed"] else ""
+            lines.append(f"  batch        {self.batch['dataset']}  {self.batch['rows']:,} rows{note}")
+        return "\n".join(lines)

@@ -1,0 +1,236 @@
+"""One run: its settings, recipe and surroundings, and the steps that several modes share."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mealkit.context import Context
+from mealkit.errors import MealkitError, storage_error
+from mealkit.hyperparameters import Hyperparameters
+from mealkit.metrics import Metrics
+from mealkit.recipe import Recipe, author_code, load_class, load_recipe
+from mealkit.spec import RecipeSpec
+
+from .config import RunConfig
+from .dataset import Source, fingerprint, locate, read_all
+from .events import Reporter
+from .model import StoredModel, open_model
+from .stop import Stopper
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "skops", "pydantic")
+_MODULES = {"scikit-learn": "sklearn"}
+
+
+@dataclass
+class Run:
+    """What the modes work with.
+
+    Attributes:
+        found: What is known for the result so far, by the names of :class:`~mealkit_runtime.result.RunResult`.
+    """
+
+    spec: RecipeSpec
+    config: RunConfig
+    reporter: Reporter
+    stopper: Stopper
+    environment: Mapping[str, str]
+    clock: Callable[[], float] = time.time
+    found: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def image(self) -> str | None:
+        """The image that the run is in, where it was told."""
+        return self.environment.get("MEALKIT_IMAGE") or None
+
+    @property
+    def recipe_facts(self) -> dict[str, str]:
+        """What identifies the recipe."""
+        return {"name": self.spec.name, "version": self.spec.version, "spec_digest": self.spec.digest}
+
+    @contextlib.contextmanager
+    def stage(self, name: str, **facts: object) -> Iterator[dict[str, object]]:
+        """Time a stage and tell of it; the block may add facts for the ``finished`` event."""
+        self.reporter.stage(name, "started")
+        notes: dict[str, object] = dict(facts)
+        with self.timed(name):
+            yield notes
+        self.reporter.stage(name, "finished", seconds=round(self.seconds[name], 4), **notes)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block's duration to a stage."""
+        before = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - before
+
+    @contextlib.contextmanager
+    def author(self, what: str) -> Iterator[None]:
+        """The recipe's own code runs in the block: its exceptions are the recipe's, and a stop is asked, not forced."""
+        with self.stopper.patient(), author_code(what):
+            yield
+
+    def warn(self, message: str, hint: str | None = None) -> None:
+        """Tell what the user should look at, now and in the result."""
+        self.warnings.append(message)
+        self.reporter.warning(message, hint)
+
+    def load_recipe(self) -> Recipe:
+        """Import the recipe's classes, with the libraries that they need."""
+        with self.stage("import"):
+            recipe = load_recipe(self.spec)
+        _seed(self.found.get("seed") or 0)
+        return recipe
+
+    def locate(self) -> tuple[Source, dict[str, Source]]:
+        """The files of the main dataset and of the further ones; reads nothing yet."""
+        return locate(self.config.input), {name: locate(uri) for name, uri in self.config.inputs.items()}
+
+    def read_inputs(self, recipe: Recipe, sources: Mapping[str, Source]) -> dict[str, pd.DataFrame]:
+        """The further datasets, whole."""
+        from .schema import schema_of
+
+        return {name: read_all(source, schema_of(recipe.inputs.get(name)))[0] for name, source in sources.items()}
+
+    def context(self, hyperparameters: Hyperparameters, inputs: Mapping[str, pd.DataFrame]) -> Context[Any]:
+        """What the recipe's code gets beside the data."""
+        config = self.config
+        for folder in (config.outputs, config.checkpoint_dir):
+            if folder is not None:
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise storage_error(error, "making a folder for the recipe") from None
+        return Context(
+            run_id=config.run_id,
+            hyperparameters=hyperparameters,
+            inputs=inputs,
+            kind=self.spec.kind,
+            target=self.spec.target,
+            keys=self.spec.keys,
+            seed=int(self.found.get("seed") or 0),
+            logger=logging.getLogger("mealkit.recipe"),
+            outputs=config.outputs,
+            checkpoint_dir=config.checkpoint_dir,
+            listener=self.reporter,
+            stopping=lambda: self.stopper.requested,
+        )
+
+    def decode(self, stored: Mapping[str, object] | None = None) -> Hyperparameters:
+        """The run's hyperparameters; imports the recipe's light settings module only.
+
+        Args:
+            stored: Those of a trained model, which hold; of what was given now, only secrets count then.
+
+        Raises:
+            SettingsError: one is unknown, of the wrong type or out of range.
+        """
+        reference = self.spec.components.get("hyperparameters")
+        cls = Hyperparameters if reference is None else load_class(reference, Hyperparameters, "hyperparameters")
+        hidden = _secrets(cls)
+        given = self.config.given
+        self.reporter.secrets = [str(given[name]) for name in hidden if str(given.get(name) or "")]
+        if stored is not None:
+            given = {**stored, **{name: value for name, value in given.items() if name in hidden}}
+        decoded: Hyperparameters = cls.decode(given)
+        self.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=hidden)
+        return decoded
+
+    def open_model(self) -> StoredModel:
+        """Verify the model directory, and take over the seed that it was trained with."""
+        with self.stage("verify"):
+            stored = open_model(self.config.model, self.spec.name)
+        self.found["model"] = {"directory": str(stored.directory), "digest": stored.digest}
+        self.found["seed"] = int(stored.facts.get("seed") or 0)
+        return stored
+
+    def load_model(self, recipe: Recipe, stored: StoredModel) -> Any:
+        """Deserialise a verified model."""
+        changed = [
+            f"{name} {was} → {now}"
+            for name, now in versions().items()
+            if (was := stored.facts.get("versions", {}).get(name)) not in (None, now) and name not in ("mealkit",)
+        ]
+        if changed:
+            self.warn(
+                f"the model was trained with other versions: {', '.join(changed)}",
+                "train again with this image if the results look wrong",
+            )
+        with self.stage("load"), self.author(f"{type(recipe.trainer).__name__}.load"):
+            return recipe.trainer.load(stored.artifact)
+
+    def describe_input(self, source: Source, *, whole: bool) -> dict[str, object]:
+        """What tells the input from others, for records."""
+        facts: dict[str, object] = {
+            "uri": source.uri,
+            "files": len(source.files),
+            "fingerprint": fingerprint(source, whole=whole),
+        }
+        self.found["input"] = facts
+        return facts
+
+    def keep_metrics(self, metrics: Metrics) -> None:
+        """Remember an evaluation's metrics for the result."""
+        self.found["metrics"] = metrics.to_json()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, mealkit and of the loaded libraries whose changes may change results."""
+    from . import __version__
+
+    found = {"python": platform.python_version(), "mealkit": __version__}
+    for name in _LIBRARIES:
+        if _MODULES.get(name, name) in sys.modules:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+    return found
+
+
+def disk_error(error: MealkitError, doing: str) -> MealkitError:
+    """The storage error behind a recipe's failing write, if that is what it is; else ``error`` itself."""
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (28, 30, 122, 5):
+            return storage_error(cause, doing)
+        cause = cause.__cause__
+    return error
+
+
+def _secrets(cls: type[Hyperparameters]) -> set[str]:
+    """Fields whose values must not be shown or stored."""
+    from pydantic import SecretBytes, SecretStr
+
+    def holds(annotation: Any) -> bool:
+        if isinstance(annotation, type) and issubclass(annotation, (SecretStr, SecretBytes)):
+            return True
+        return any(holds(part) for part in getattr(annotation, "__args__", ()))
+
+    return {name for name, info in cls.model_fields.items() if holds(info.annotation)}
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators too, for recipes and libraries that use them."""
+    import random
+
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        import numpy as np
+
+        np.random.seed(seed)
+
+
+__all__ = ["Run", "disk_error", "versions"]

@@ -1,0 +1,88 @@
+"""The one table of a run's settings, shared by the parser, environment, config file, ``--help`` and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TRAIN, EVALUATE, SCORE, DESCRIBE = "train", "evaluate", "score", "describe"
+RUNS = (TRAIN, EVALUATE, SCORE)
+
+DEFAULT_BATCH_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a run.
+
+    Attributes:
+        name: Its key in the config file; with dashes and ``--``, the argument.
+        modes: The modes that use it; elsewhere it is ignored in the environment and the config file.
+        metavar: What the argument takes; empty: a switch.
+        help: What it is, in a line.
+        default: The default, in words.
+        many: It may be given several times.
+    """
+
+    name: str
+    modes: tuple[str, ...]
+    metavar: str
+    help: str
+    default: str = ""
+    many: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The argument."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def env(self) -> str:
+        """The environment variable; for ``set`` and named inputs, the start of its name."""
+        return f"MEALKIT_{self.name.upper()}" + ("_NAME" if self.name == "set" else "")
+
+
+SETTINGS = (
+    Setting(
+        "input",
+        RUNS,
+        "URI",
+        "the input dataset: a file, folder or glob of Parquet, CSV or JSON lines (.csv.gz and .jsonl.gz too); "
+        "NAME=URI for a further dataset of [tool.mealkit.inputs]",
+        many=True,
+    ),
+    Setting("validation", (TRAIN,), "URI", "judge on this dataset", "a part of the input, held back"),
+    Setting("model", RUNS, "DIR", "the model directory: train writes it, evaluate and score read it"),
+    Setting("output", (SCORE,), "DIR", "the dataset that gets one new batch of scores"),
+    Setting("set", (TRAIN,), "NAME=VALUE", "a hyperparameter; the declared type decodes the text", many=True),
+    Setting("hyperparameters", (TRAIN,), "FILE", "hyperparameters as a JSON object; in the config file: the object"),
+    Setting("seed", (TRAIN,), "N", "the seed of everything random", "0"),
+    Setting("overwrite", (TRAIN,), "", "replace the model that is in the model directory", "no"),
+    Setting(
+        "batch_rows", (SCORE,), "N", "rows read and scored at once, which bounds memory", f"{DEFAULT_BATCH_ROWS:,}"
+    ),
+    Setting("outputs", (TRAIN, EVALUATE), "DIR", "a folder for the recipe's further files (plots, reports)", "none"),
+    Setting("checkpoint_dir", (TRAIN,), "DIR", "a folder that outlives an interrupted run", "none"),
+    Setting("run_id", RUNS, "ID", "the run's name; the same name again adds no second batch", "a new, sortable one"),
+    Setting("result", RUNS, "FILE", "write the run's result there as JSON, also when it fails", "none"),
+    Setting("log_format", RUNS, "FORM", "text, json, or auto: text on a terminal, JSON lines elsewhere", "auto"),
+)
+
+BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
+
+
+def of_mode(mode: str) -> tuple[Setting, ...]:
+    """The settings that a mode uses."""
+    return tuple(setting for setting in SETTINGS if mode in setting.modes)
+
+
+def table(mode: str | None = None) -> str:
+    """The settings as lines of text: argument, environment variable, config key, meaning, default."""
+    chosen = SETTINGS if mode is None else of_mode(mode)
+    lines = []
+    for setting in chosen:
+        default = f" (default: {setting.default})" if setting.default else ""
+        modes = "" if mode is not None else f" [{', '.join(setting.modes)}]"
+        argument = f"{setting.flag} {setting.metavar}".strip()
+        lines.append(f"  {argument:<24} {setting.env:<25} {setting.help}{default}{modes}")
+    return "\n".join(lines)
