@@ -119,7 +119,7 @@ def annotate(image: Image, values: Mapping[str, str]) -> Image:
 def append(image: Image, *layers: Layer) -> Image:
     """``image`` with layers on top, each with a line of history."""
     lines = tuple(
-        HistoryLine(created_by=" ".join(part for part in ("mealkit", layer.kind, layer.title) if part))
+        HistoryLine(created_by=f"mealkit: {layer.title or layer.kind or layer.digest}")
         for layer in layers
     )
     config = replace(image.config, history=image.config.history + lines)

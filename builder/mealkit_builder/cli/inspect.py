@@ -42,35 +42,17 @@ def inspect(url: str, platform: str | None, as_json: bool) -> None:
             }
         )
         return
+    from mealkit_runtime.describe import describe
+
     labels = image.config.label_map
+    click.echo(describe(spec))
+    click.echo()
     print_pairs(
         (
-            ("recipe", f"{spec.name} {spec.version}"),
-            ("about", spec.summary),
-            ("kind", spec.kind),
-            ("target", spec.target),
-            ("keys", ", ".join(spec.keys)),
-            ("modes", ", ".join(spec.modes)),
-            ("metrics", ", ".join(f"{name} ({way})" for name, way in spec.metrics.items())),
             ("platform", image.platform),
             ("base", labels.get("org.opencontainers.image.base.name")),
             ("source", labels.get("org.opencontainers.image.revision")),
             ("size", f"{size_text(image.size)} in {len(image.layers)} layers"),
         )
     )
-    _show_schema("hyperparameters", spec.hyperparameters)
-    _show_schema("input columns", spec.input)
-    for name, schema in spec.input_schemas.items():
-        _show_schema(f"columns of {name}", schema)
-    _show_schema("output columns", spec.output)
     click.echo(found.url)
-
-
-def _show_schema(title: str, schema: object) -> None:
-    if not isinstance(schema, dict) or not schema.get("properties"):
-        return
-    from mealkit_runtime.describing import schema_rows
-
-    click.echo(click.style(title, bold=True))
-    for row in schema_rows(schema):
-        click.echo("  " + row)
