@@ -1,0 +1,1 @@
+"""Next week's sales of 45 stores."""
