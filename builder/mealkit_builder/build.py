@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -16,12 +17,12 @@ from mealkit.errors import BaseImageError, BuildError, UsageError
 from mealkit.project import Project, read_project
 
 from .assembly import assemble
-from .base import Base, resolve_base
-from .bytecode import find_interpreter
+from .base import Base, BasePython, resolve_base
 from .describing import read_spec
 from .digest import digest_bytes
 from .image import Image
 from .ingredient import own_ingredient, recipe_ingredient, wheel_ingredients
+from .interpreter import Interpreter, find_interpreter, remembered_interpreter
 from .kitchen import Tally, cook
 from .layer import Layer
 from .layout import Layout
@@ -37,6 +38,7 @@ from .registry import Repository
 from .revision import Revision, read_revision
 from .selection import select_wheels
 from .store import Store, default_store_root
+from .wheel import WheelFile
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ class _Build:
         with ThreadPoolExecutor(4, "mealkit-ask") as executor:
             # What the network and git answer is waited for beside the work that needs neither.
             previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
-            revision = executor.submit(read_revision, self.project.root, self.request.environment)
             lock = self._lock()
+            # After the lock: one that is made just now is a change of the source for this build, as for the next.
+            revision = executor.submit(read_revision, self.project.root, self.request.environment)
             bases: dict[Platform, Base] = {}
             images: list[Image] = []
             known: set[str] = set()
@@ -181,12 +184,7 @@ class _Build:
     ) -> Image:
         python = base.python
         wheels = select_wheels(lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
-        interpreter = find_interpreter(python.minor, self.request.environment) if self.request.bytecode else None
-        if interpreter is None and self.request.bytecode:
-            self.reporter.note(
-                f"no Python {python.minor} on this machine: the image goes without bytecode and starts slower "
-                f"(uv python install {python.minor})"
-            )
+        interpreter = self._interpreter(python)
         ingredients = (
             *wheel_ingredients(wheels, python.minor, interpreter, self.store),
             own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, self.store),
@@ -201,6 +199,7 @@ class _Build:
         layers = cook(
             ingredients, there, self.target, self.store, self.reporter, self.tally, use_cache=self.request.use_cache
         )
+        self._check_conflicts(wheels, python.minor)
         known |= {layer.digest for layer in layers}
         return assemble(
             base.image,
@@ -212,6 +211,35 @@ class _Build:
             base_digest=base.digest,
             bytecode=interpreter is not None,
         )
+
+    def _interpreter(self, python: BasePython) -> Interpreter | None:
+        """What compiles the image's bytecode; None with a note where this machine has none of its version."""
+        if not self.request.bytecode:
+            return None
+        environment = self.request.environment
+        found = (
+            find_interpreter(python.minor, environment)
+            if python.version is None
+            else remembered_interpreter(python.minor, environment, python.version, self.store)
+        )
+        if found is None:
+            self.reporter.note(
+                f"no Python {python.minor} on this machine: the image goes without bytecode and starts slower "
+                f"(uv python install {python.minor})"
+            )
+        return found
+
+    def _check_conflicts(self, wheels: Sequence[WheelFile], minor: str) -> None:
+        """Once for each set of wheels that are all here: no two may bring different files to one place."""
+        key = hashlib.sha256("\n".join(sorted(wheel.sha256 for wheel in wheels)).encode()).hexdigest()
+        if self.store.read_fact("compatible", key) is not None:
+            return
+        if not all(self.store.has_blob(wheel.sha256) for wheel in wheels):
+            return  # the layers of those that are not here are known, and were checked where they were made
+        from .layering import check_conflicts
+
+        check_conflicts((replace(wheel, path=self.store.blob_path(wheel.sha256)) for wheel in wheels), minor)
+        self.store.write_fact("compatible", key, True)
 
     def _open(self, digest: str, bases: Sequence[Base]) -> BinaryIO:
         """The bytes of a layer: in the store if we made it, else where the base is."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import MAGIC_NUMBER
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from mealkit.errors import BuildError
 
+from .interpreter import Interpreter, frames, run_worker
 from .layer import Layer
 from .layering import Group, merged_files, python_tag, site_packages
 from .splice import Buffer, compressor
@@ -22,86 +18,8 @@ from .tree import FileEntry, tree_layer
 LAYOUT = 1
 """The version of what a bytecode layer depends on besides its key: raise it with every change that moves a digest."""
 
-_WORKER = Path(__file__).with_name("_compile_worker.py")
-_ABOUT_TIMEOUT, _COMPILE_TIMEOUT = 10.0, 900.0
+_COMPILE_TIMEOUT = 900.0  # seconds
 _WORTH_A_PROCESS = 400_000  # bytes of source: about 20 ms, as long as a process takes to start
-
-
-@dataclass(frozen=True)
-class Interpreter:
-    """A CPython that can compile.
-
-    Attributes:
-        path: The program.
-        version: Its exact version: the compilers of 3.11.2 and 3.11.7 disagree about 6 of 1,882 files, at one magic.
-        magic: The magic number of its bytecode.
-    """
-
-    path: Path
-    version: str
-    magic: int
-
-    @property
-    def minor(self) -> str:
-        """Such as ``3.12``."""
-        return ".".join(self.version.split(".")[:2])
-
-    @property
-    def tag(self) -> str:
-        """What bytecode depends on besides the source and its path: ``3531-3.12.1``."""
-        return f"{self.magic}-{self.version}"
-
-
-def find_interpreter(minor: str, environment: Mapping[str, str]) -> Interpreter | None:
-    """A CPython of this minor version on this machine, proven by running it; None when there is none.
-
-    This Python itself, else a ``python3.12`` on the ``PATH``, else one that pyenv or uv keeps; none is downloaded.
-    """
-    if minor == f"{sys.version_info[0]}.{sys.version_info[1]}" and sys.implementation.name == "cpython" and not (
-        sys.abiflags
-    ):
-        magic = int.from_bytes(MAGIC_NUMBER[:2], "little")
-        return Interpreter(Path(sys.executable), sys.version.split()[0], magic)
-    for path in _candidates(minor, environment):
-        found = inspect_interpreter(path)
-        if found is not None and found.minor == minor:
-            return found
-    return None
-
-
-def inspect_interpreter(path: Path) -> Interpreter | None:
-    """What the program at ``path`` is, if it is a CPython with the usual build options."""
-    try:
-        answer = _frames(_run_worker(path, b"", _ABOUT_TIMEOUT))
-        version, magic, flags, implementation = next(answer).decode().split()
-    except (BuildError, ValueError, StopIteration):
-        return None
-    usual = implementation == "cpython" and flags == "-"
-    return Interpreter(path, version, int(magic)) if usual else None
-
-
-def _candidates(minor: str, environment: Mapping[str, str]) -> Iterator[Path]:
-    name = f"python{minor}"
-    folders = [Path(folder) for folder in environment.get("PATH", os.defpath).split(os.pathsep) if folder]
-    for folder in folders:
-        versions = folder.parent / "versions"
-        if folder.name == "shims" and versions.is_dir():
-            # pyenv: a shim is a slow shell script, and fails unless its version is the chosen one.
-            yield from sorted(versions.glob(f"{minor}.*/bin/{name}"), key=_patch, reverse=True)
-        elif os.access(folder / name, os.X_OK):
-            yield folder / name
-    uv = shutil.which("uv", path=environment.get("PATH")) or str(Path(sys.executable).with_name("uv"))
-    command = [uv, "python", "find", "--managed-python", "--no-python-downloads", "--no-project", minor]
-    try:
-        found = subprocess.run(command, capture_output=True, timeout=_ABOUT_TIMEOUT, env=dict(environment), check=True)
-    except (OSError, subprocess.SubprocessError):
-        return
-    yield Path(found.stdout.decode().strip())
-
-
-def _patch(path: Path) -> int:
-    digits = path.parts[-3].rpartition(".")[2]
-    return int(digits) if digits.isdigit() else -1
 
 
 def bytecode_path(path: str, minor: str) -> str:
@@ -175,34 +93,10 @@ def compile_tree(
 
 def _compile(sources: Sequence[tuple[str, Buffer]], interpreter: Interpreter) -> list[tuple[str, bytes]]:
     """``(path, .pyc)`` of what can be compiled, by one fresh process."""
-    frames = [frame for path, source in sources for frame in (path.encode(), source)]
-    request = b"".join(part for frame in frames for part in (len(frame).to_bytes(4, "little"), frame))
-    answer = list(_frames(_run_worker(interpreter.path, request, _COMPILE_TIMEOUT)))
+    parts = [part for path, source in sources for part in (path.encode(), source)]
+    request = b"".join(piece for part in parts for piece in (len(part).to_bytes(4, "little"), part))
+    answer = list(frames(run_worker(interpreter.path, request, _COMPILE_TIMEOUT)))
     about = [interpreter.version, str(interpreter.magic)]
     if len(answer) != len(sources) + 1 or answer[0].decode().split()[:2] != about:
         raise BuildError("the interpreter that compiles bytecode gave a wrong answer", where=str(interpreter.path))
     return [(path, data) for (path, _), data in zip(sources, answer[1:], strict=True) if data]
-
-
-def _run_worker(path: Path, request: bytes, timeout: float) -> bytes:
-    # -I -S and an environment of our own: nothing of the user's may be imported, or change how strings are shared.
-    command = [str(path), "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", str(_WORKER)]
-    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout, env=libraries, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        stderr = getattr(error, "stderr", None) or b""
-        last = stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise BuildError(
-            f"the interpreter that compiles bytecode failed: {last or error}", where=str(path),
-            hint="build without bytecode, or put another interpreter of this version on the PATH",
-        ) from error
-    return done.stdout
-
-
-def _frames(data: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "little")
-        yield data[at + 4 : at + 4 + size]
-        at += 4 + size

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from mealkit.errors import StorageError, UnreachableError, WheelError
+from mealkit.errors import AuthenticationError, MealkitError, UnreachableError, WheelError
 
+from .redact import redact
 from .store import Store
 from .wheel import WheelFile
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _PARALLEL = 8
 _CHUNK = 1 << 18
+_TRIES = 3
 
 Progress = Callable[[WheelFile, int], None]
 """Called with a wheel and the number of its bytes that just came."""
@@ -55,11 +57,14 @@ class Fetch:
         """The wheel with its path, once it is there.
 
         Raises:
-            WheelError: the bytes are not those of the lock.
+            WheelError: the bytes are not those of the lock, or the file is gone.
+            AuthenticationError: the index wants other credentials.
             UnreachableError: a host gave no answer, or kept failing.
         """
         job = self._jobs.get(wheel.sha256)
-        return replace(wheel, path=job.result() if job else self._store.blob_path(wheel.sha256))
+        path = job.result() if job else self._store.blob_path(wheel.sha256)
+        # Indexes that are only pages of links tell no sizes; the hash has shown that it is the locked file.
+        return replace(wheel, path=path, size=wheel.size or path.stat().st_size)
 
     def close(self) -> None:
         """Stop what has not begun and wait for the rest."""
@@ -72,38 +77,70 @@ def _fetch(
 ) -> Path:
     target = store.blob_path(wheel.sha256)
     address = wheel.url or ""
-    state = hashlib.sha256()
     with store.writing(target) as file:
-
-        def take(chunk: bytes) -> None:
-            state.update(chunk)
-            file.write(chunk)
-            if progress is not None:
-                progress(wheel, len(chunk))
-
-        if address.startswith("file:"):
-            _read_local(wheel, address, take)
-        else:
-            _read_remote(wheel, address, pools(address), take)
-        if state.hexdigest() != wheel.sha256:
+        for left in reversed(range(_TRIES)):
+            file.seek(0)
+            file.truncate()
+            taken = _Taken(wheel, file, progress)
+            try:
+                if address.startswith("file:"):
+                    _read_local(wheel, address, taken.take)
+                else:
+                    _read_remote(wheel, address, pools(address), taken.take)
+                break
+            except UnreachableError:
+                # A body that was cut; what failed before any of it came was tried again by the pool.
+                if not taken.size or not left:
+                    raise
+                taken.take_back()
+        if taken.state.hexdigest() != wheel.sha256:
             raise WheelError(
                 f"{wheel.filename} is not the file that was locked: its sha256 differs",
-                where=wheel.filename,
+                where=redact(address),
                 hint="was it replaced on the index? lock again (mealkit lock) only if you trust the new file",
             )
     return target
 
 
+class _Taken:
+    """The bytes of one try."""
+
+    def __init__(self, wheel: WheelFile, file: BinaryIO, progress: Progress | None) -> None:
+        self.state = hashlib.sha256()
+        self.size = 0
+        self._wheel, self._file, self._progress = wheel, file, progress
+
+    def take(self, chunk: bytes) -> None:
+        """Write, hash and count some bytes."""
+        self.state.update(chunk)
+        self._file.write(chunk)
+        self._count(len(chunk))
+
+    def take_back(self) -> None:
+        """Tell that what came does not count."""
+        self._count(-self.size)
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        if self._progress is not None:
+            self._progress(self._wheel, size)
+
+
 def _read_local(wheel: WheelFile, address: str, take: Callable[[bytes], None]) -> None:
     path = Path(unquote(urlsplit(address).path))
     try:
-        with path.open("rb") as source:
-            while chunk := source.read(_CHUNK):
-                take(chunk)
+        source = path.open("rb")
     except FileNotFoundError:
         raise WheelError(
             f"{wheel.filename} is locked, but not there", where=str(path), hint="bring the file back, or lock again"
         ) from None
+    except OSError as error:
+        raise WheelError(
+            f"{wheel.filename} cannot be read: {error.strerror}", where=str(path), hint="check the disk and the rights"
+        ) from error
+    with source:
+        while chunk := source.read(_CHUNK):
+            take(chunk)
 
 
 def _read_remote(wheel: WheelFile, address: str, pool: urllib3.PoolManager, take: Callable[[bytes], None]) -> None:
@@ -114,17 +151,11 @@ def _read_remote(wheel: WheelFile, address: str, pool: urllib3.PoolManager, take
         response = pool.request("GET", address, preload_content=False, headers=_credentials(host))
         try:
             if response.status != 200:
-                raise UnreachableError(
-                    f"{host} answered {response.status} for {wheel.filename}",
-                    where=host,
-                    hint="lock again if the file is gone from the index; else try again later",
-                )
+                raise _refused(wheel, host, response.status)
             for chunk in response.stream(_CHUNK, decode_content=False):
                 take(chunk)
         finally:
             response.release_conn()
-    except StorageError:
-        raise
     except (urllib3.exceptions.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (28, 30, 122):
             raise  # the disk, not the network: the store tells
@@ -133,6 +164,15 @@ def _read_remote(wheel: WheelFile, address: str, pool: urllib3.PoolManager, take
             where=host,
             hint="check the network (HTTPS_PROXY, SSL_CERT_FILE), then run the same command again",
         ) from error
+
+
+def _refused(wheel: WheelFile, host: str, status: int) -> MealkitError:
+    said = f"{host} answered {status} for {wheel.filename}"
+    if status in (401, 403, 407):
+        return AuthenticationError(said, where=host, hint="put the index's user and password into ~/.netrc")
+    if status in (404, 410):
+        return WheelError(said, where=host, hint="the file is gone from the index: lock again (mealkit lock --upgrade)")
+    return UnreachableError(said, where=host, hint="try again later")
 
 
 def _credentials(host: str) -> dict[str, str]:
@@ -157,18 +197,18 @@ def _pools() -> Callable[[str], urllib3.PoolManager]:
     retries = urllib3.Retry(
         total=3, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
     )
-    settings = {
+    settings: dict[str, Any] = {
         "maxsize": _PARALLEL,
         "retries": retries,
         "timeout": urllib3.Timeout(connect=10, read=60),
         "ssl_context": ssl.create_default_context(),
     }
-    direct = urllib3.PoolManager(**settings)  # type: ignore[arg-type]
+    direct = urllib3.PoolManager(**settings)
     proxies = {
         scheme: urllib3.ProxyManager(url, **settings)
         for scheme, url in getproxies().items()
         if scheme in ("http", "https")
-    }  # type: ignore[arg-type]
+    }
 
     def choose(address: str) -> urllib3.PoolManager:
         parts = urlsplit(address)

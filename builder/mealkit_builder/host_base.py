@@ -157,7 +157,8 @@ def _is_own(path: str, python: HostPython) -> bool:
 
 
 def _python_tree(python: HostPython, names: list[str], libraries: Closure) -> HostTree:
-    from .bytecode import compile_tree, inspect_interpreter
+    from .bytecode import compile_tree
+    from .interpreter import inspect_interpreter
 
     tree = HostTree()
     tree.add(python.executable, executable=True)

@@ -31,7 +31,7 @@ from .store import Store
 from .wheel import WheelFile
 
 if TYPE_CHECKING:
-    from .bytecode import Interpreter
+    from .interpreter import Interpreter
 
 RECIPE_FILE = "/opt/mealkit/recipe.json"
 """Where the runtime finds the recipe's specification in an image."""

@@ -19,15 +19,8 @@ from wheels_for_tests import MINOR, contents, fetch_real, make_wheel
 
 from mealkit.errors import BuildError, WheelError
 from mealkit_builder import bytecode
-from mealkit_builder.bytecode import (
-    Interpreter,
-    build_bytecode_layer,
-    bytecode_layer_key,
-    bytecode_path,
-    compile_tree,
-    find_interpreter,
-    inspect_interpreter,
-)
+from mealkit_builder.bytecode import build_bytecode_layer, bytecode_layer_key, bytecode_path, compile_tree
+from mealkit_builder.interpreter import Interpreter, find_interpreter, inspect_interpreter
 from mealkit_builder.layering import VENV, Group, build_wheel_layer, group, site_packages
 from mealkit_builder.store import Store
 from mealkit_builder.wheel import WheelFile

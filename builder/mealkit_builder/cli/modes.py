@@ -26,10 +26,10 @@ def _mode(name: str, doc: str) -> click.Command:
 
 def run_mode(mode: str, project: Path, arguments: tuple[str, ...]) -> int:
     """Hand the arguments to the runtime, which explains them itself; returns its exit status."""
-    from mealkit_runtime import command
+    from mealkit_runtime.command import main
 
     if {"-h", "--help"} & set(arguments):
-        return command.main([mode, *arguments], spec=None, prog="mealkit")
+        return main([mode, *arguments], spec=None, prog="mealkit")
     import sys
 
     from mealkit.describe import describe_project
@@ -39,7 +39,7 @@ def run_mode(mode: str, project: Path, arguments: tuple[str, ...]) -> int:
     spec = describe_project(recipe)
     # The recipe's modules come from its folder for the rest of this process: joblib's workers inherit the path.
     sys.path.insert(0, str(recipe.source))
-    return command.main([mode, *arguments], spec=spec, prog="mealkit")
+    return main([mode, *arguments], spec=spec, prog="mealkit")
 
 
 train = _mode("train", "Train the recipe here, without a container.")

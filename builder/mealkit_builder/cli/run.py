@@ -23,7 +23,7 @@ from mealkit.errors import UsageError
 @click.option("--user", help="Who runs it, UID:GID.  [default: you, so that outputs are yours]")
 @click.option("--network", default="none", show_default=True, help="none, bridge, host, or one of the engine's.")
 @click.option("--memory", help="Limit of memory, such as 2g.")
-@click.option("--cpus", help="Limit of processors, such as 1.5.")
+@click.option("--cpus", type=float, help="Limit of processors, such as 1.5.")
 @click.option("--shm-size", default="256m", show_default=True, help="Size of /dev/shm.")
 @click.option("--env", "-e", "env", multiple=True, metavar="NAME[=VALUE]", help="A variable; may be repeated.")
 @click.argument("url")
@@ -34,7 +34,7 @@ def run(
     user: str | None,
     network: str,
     memory: str | None,
-    cpus: str | None,
+    cpus: float | None,
     shm_size: str,
     env: tuple[str, ...],
     url: str,
