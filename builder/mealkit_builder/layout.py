@@ -120,7 +120,7 @@ class Layout:
                 if not self._link(source, path, digest):
                     self._copy(source, path, digest)
         except OSError as error:
-            raise storage_error(error, "cannot write to the layout folder") from error
+            raise storage_error(error, "cannot write to the layout folder", self.folder) from error
         if progress:
             progress(size)
         return "uploaded"
@@ -151,7 +151,7 @@ class Layout:
                 index["manifests"] = _listed(index.get("manifests") or [], entry, frozenset(linked_digests(data)))
                 self._write(self.folder / "index.json", canonical_json(index))
         except OSError as error:
-            raise storage_error(error, "cannot write to the layout folder") from error
+            raise storage_error(error, "cannot write to the layout folder", self.folder) from error
         return digest
 
     def list_tags(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mealkit.errors import LockError, UnreachableError, storage_error
+from mealkit.errors import LockError, MealkitError, StorageError, UnreachableError, storage_error
 from mealkit.project import Project
 
 from .own import is_own, own_requirements
@@ -46,7 +47,7 @@ def read_lock(project: Project) -> Lock | None:
     path = project.root / LOCK_NAME
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, ValueError):  # missing, unreadable, or no UTF-8 text
         return None
     noted = re.search(r'^inputs = "(sha256:[0-9a-f]{64})"$', text[-400:], re.MULTILINE)
     if noted is None or noted[1] != lock_inputs(project):
@@ -62,8 +63,25 @@ def make_lock(project: Project, environment: Mapping[str, str], *, upgrade: bool
     Raises:
         LockError: no set of versions fits; the message is the resolver's.
         UnreachableError: the package index gave no answer.
+        StorageError: the lock cannot be written; an older one is left as it was.
     """
     path = project.root / LOCK_NAME
+    temporary = path.with_suffix(".toml.tmp")
+    try:
+        text = _resolve(project, path, environment, upgrade)
+        text = f'{text.rstrip()}\n\n[tool.mealkit]\ninputs = "{lock_inputs(project)}"\n'
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(error, "cannot write the lock file", path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return Lock(path, text)
+
+
+def _resolve(project: Project, path: Path, environment: Mapping[str, str], upgrade: bool) -> str:
+    """The text of a new lock, made in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="mealkit-lock-") as name:
         folder = Path(name)
         output = folder / LOCK_NAME
@@ -76,17 +94,7 @@ def make_lock(project: Project, environment: Mapping[str, str], *, upgrade: bool
             file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
             files.append(file.name)
         _run_uv(project, folder, files, output, environment, inputs)
-        text = output.read_text(encoding="utf-8")
-    text = f'{text.rstrip()}\n\n[tool.mealkit]\ninputs = "{lock_inputs(project)}"\n'
-    temporary = path.with_suffix(".toml.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise storage_error(error, "cannot write the lock file") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return Lock(path, text)
+        return output.read_text(encoding="utf-8")
 
 
 def _recipe_requirements(project: Project) -> tuple[str, ...]:
@@ -95,9 +103,12 @@ def _recipe_requirements(project: Project) -> tuple[str, ...]:
 
 
 def _is_lock(path: Path) -> bool:
+    """Whether pins can be taken from a file; a damaged one is made anew."""
+    from packaging.pylock import Pylock, PylockValidationError
+
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        Pylock.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, PylockValidationError):
         return False
     return True
 
@@ -130,21 +141,33 @@ def _run_uv(
         raise UnreachableError(
             f"resolving the requirements took more than {_TIMEOUT} s",
             where=str(project.file),
-            hint="is the index slow?",
+            hint="try again; is the index slow?",
         ) from None
-    if done.returncode == 0:
-        return
-    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip().replace(str(folder) + "/", "")
+    if done.returncode != 0:
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip().replace(str(folder) + "/", "")
+        raise _refusal(project, said, inputs)
+
+
+def _refusal(project: Project, said: str, inputs: Mapping[str, Sequence[str]]) -> MealkitError:
+    """The error behind the resolver's words."""
     if re.search(r"error sending request|Failed to fetch|timed out|Connection refused|dns error", said):
-        raise UnreachableError(
-            "the package index gave no answer",
-            where=said.splitlines()[-1].strip(),
-            hint="check the network, then retry",
+        address = re.search(r"https?://(?:[^/@\s`]*@)?([^/\s`]+)", said)
+        return UnreachableError(
+            f"the package index gave no answer: {said.splitlines()[-1].strip().removeprefix('cause: ')}",
+            where=address[1] if address else str(project.file),
+            hint="check the network, and the index that uv is set to (UV_INDEX_URL, uv.toml), then retry",
         )
-    raise LockError(
-        f"the requirements do not fit together\n{_sides(said, inputs)}",
+    if "No space left on device" in said:
+        return StorageError(
+            "cannot resolve the requirements: the disk is full",
+            where="the cache of uv, or the folder for temporary files",
+            hint="free some space, or name folders on another disk (UV_CACHE_DIR, TMPDIR)",
+        )
+    conflict = "No solution found" in said
+    return LockError(
+        f"the requirements {'do not fit together' if conflict else 'cannot be resolved'}\n{_sides(said, inputs)}",
         where=f"{project.file}: project.dependencies",
-        hint="loosen one side; `mealkit lock --upgrade` forgets older pins",
+        hint="loosen one side; `mealkit lock --upgrade` forgets older pins" if conflict else "mend the requirement",
     )
 
 

@@ -112,7 +112,7 @@ def metadata_files(
     """
     folder = f"{re.sub(r'[-_.]+', '_', name)}-{version}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    lines += [f"Summary: {summary}"] if summary else []
+    lines += [f"Summary: {' '.join(summary.split())}"] if summary else []  # one line: a second would be a header
     lines += [f"Requires-Python: {requires_python}", *(f"Requires-Dist: {text}" for text in requirements)]
     made = {
         f"{folder}/METADATA": ("\n".join(lines) + "\n").encode(),

@@ -71,7 +71,7 @@ class ImageRecord:
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(self.to_json() + "\n")
         except OSError as error:
-            raise storage_error(error, "the image is built, but its record cannot be written") from error
+            raise storage_error(error, "the image is built, but its record cannot be written", file) from error
 
 
 def history_file(root: Path) -> Path:

@@ -55,7 +55,8 @@ def read_revision(root: Path, environment: Mapping[str, str]) -> Revision:
     if log:
         commit, _, seconds = log.strip().partition(" ")
         time = int(seconds)
-        dirty = bool(_git(root, "status", "--porcelain", "--", "."))
+        # What builds themselves write there must not make the next build another one.
+        dirty = bool(_git(root, "status", "--porcelain", "--", ".", ":(exclude).mealkit"))
     return Revision(commit, dirty, int(fixed) if fixed is not None else time)
 
 

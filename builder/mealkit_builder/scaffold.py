@@ -66,6 +66,6 @@ def make_recipe(folder: Path, name: str, kind: str) -> Scaffold:
                 folder.rmdir()
             shutil.move(made, folder)
     except OSError as error:
-        raise storage_error(error, "cannot make the recipe's folder") from error
+        raise storage_error(error, "cannot make the recipe's folder", folder) from error
     data = next(iter(sorted(path.relative_to(folder).as_posix() for path in folder.glob("data/*"))), "data.csv")
     return Scaffold(name, count, ("mealkit check", f"mealkit train --input {data} --model model/", "mealkit build"))

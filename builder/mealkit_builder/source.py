@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mealkit.errors import ProjectError, SecretFoundError
+from mealkit.errors import ProjectError, SecretFoundError, storage_error
 from mealkit.project import Project
+
+from .own import DISTRIBUTIONS
 
 _NEVER = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", "venv", ".mealkit", ".mypy_cache", ".ruff_cache",
                     ".pytest_cache", ".ipynb_checkpoints", ".DS_Store", "node_modules"})  # fmt: skip
@@ -24,26 +26,39 @@ def recipe_files(project: Project) -> dict[str, Path]:
 
     Raises:
         SecretFoundError: a credential file or a private key would be packed.
-        ProjectError: a symbolic link leads out of the project, or a file's name cannot be packed.
+        ProjectError: a symbolic link leads out of the project or round in a circle, a file's name cannot be packed, or
+            a package has the name of one of ours.
+        StorageError: a file cannot be read.
     """
+    for package in project.packages:
+        if package in DISTRIBUTIONS.values():
+            raise ProjectError(
+                f"a recipe's package cannot be called {package!r}: the image has that from mealkit",
+                where=f"{project.file}: tool.mealkit",
+                hint="rename the package",
+            )
     ignored = _ignored(project)
     found: dict[str, Path] = {}
     for package in project.packages:
         top = project.source / package
-        for path in _walk(top, ignored) if top.is_dir() else [project.source / f"{package}.py"]:
-            relative = path.relative_to(project.source).as_posix()
-            _check(path, relative, project)
-            found[relative] = path
+        try:
+            for path in _walk(top, ignored, project) if top.is_dir() else [project.source / f"{package}.py"]:
+                relative = path.relative_to(project.source).as_posix()
+                _check(path, relative, project)
+                found[relative] = path
+        except OSError as error:
+            raise storage_error(error, "cannot read the recipe's files") from error
     return dict(sorted(found.items()))
 
 
-def _walk(folder: Path, ignored: Callable[[Path, bool], bool]) -> Iterator[Path]:
+def _walk(folder: Path, ignored: Callable[[Path, bool], bool], project: Project) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name in _NEVER or path.suffix in (".pyc", ".pyo"):
             continue
         if path.is_dir():
             if not ignored(path, True):
-                yield from _walk(path, ignored)
+                _check_link(path, project)
+                yield from _walk(path, ignored, project)
         elif not ignored(path, False):
             yield path
 
@@ -73,13 +88,30 @@ def _inner_ignore_files(project: Project) -> Iterator[Path]:
         yield from sorted((project.source / package).rglob(".gitignore"))
 
 
-def _check(path: Path, relative: str, project: Project) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(project.root.resolve()):
+def _check_link(path: Path, project: Project) -> None:
+    if not path.is_symlink():
+        return
+    real = path.resolve()
+    if not real.is_relative_to(project.root.resolve()):
         raise ProjectError(
             "a symbolic link leads out of the project",
             where=str(path),
-            hint="copy the file into the project, or ignore it in .gitignore",
+            hint="copy what it leads to into the project, or ignore it in .gitignore",
         )
+    if path.parent.resolve().is_relative_to(real):
+        raise ProjectError(
+            "a symbolic link leads to a folder that it is in itself", where=str(path), hint="remove the link"
+        )
+
+
+def _check(path: Path, relative: str, project: Project) -> None:
+    try:
+        relative.encode()
+    except UnicodeEncodeError:
+        raise ProjectError(
+            f"a file's name is not UTF-8: {ascii(relative)}", where=ascii(str(path)), hint="rename or remove the file"
+        ) from None
+    _check_link(path, project)
     if not path.is_file():
         raise ProjectError("only plain files can be packed", where=str(path), hint="ignore it in .gitignore")
     secret = _SECRET_NAMES.match(path.name) or _PRIVATE_KEY.search(path.read_bytes())

@@ -59,7 +59,7 @@ class Store:
             Path(temporary).replace(path)
             temporary = None
         except OSError as error:
-            raise storage_error(error, "cannot write to mealkit's cache") from error
+            raise storage_error(error, "cannot write to mealkit's cache", self.root) from error
         finally:
             if temporary is not None:
                 with contextlib.suppress(OSError):

@@ -173,7 +173,7 @@ def write_layer(
             written = writer.finish()
         store.adopt(temporary, written.digest)
     except OSError as error:
-        raise storage_error(error, "cannot write a layer to mealkit's cache") from error
+        raise storage_error(error, "cannot write a layer to mealkit's cache", store.root) from error
     finally:
         temporary.unlink(missing_ok=True)
     return Layer(written.digest, written.size, written.diff_id, kind=kind, key=key, title=title)

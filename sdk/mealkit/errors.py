@@ -240,8 +240,11 @@ _DISK_ERRNOS = {
 }
 
 
-def storage_error(cause: OSError, doing: str) -> StorageError:
-    """A :class:`StorageError` for an operating system error met while ``doing`` something."""
+def storage_error(cause: OSError, doing: str, where: object = None) -> StorageError:
+    """A :class:`StorageError` for an operating system error met while ``doing`` something.
+
+    ``where`` is told when the error itself names no file: a write to an open file does not.
+    """
     what = _DISK_ERRNOS.get(cause.errno or 0, cause.strerror or str(cause))
     hints = {
         28: "free some space, or name a folder on another disk",
@@ -250,6 +253,6 @@ def storage_error(cause: OSError, doing: str) -> StorageError:
     }
     return StorageError(
         f"{doing}: {what}",
-        where=str(cause.filename) if cause.filename else None,
+        where=str(cause.filename or where or "") or None,
         hint=hints.get(cause.errno or 0, "check the disk, then run the same command again"),
     )

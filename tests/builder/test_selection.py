@@ -1,0 +1,162 @@
+"""The selection: the right wheel of a lock for each platform, Python and C library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mealkit.errors import BuildError, LockError, NoWheelError
+from mealkit_builder.lock import Lock
+from mealkit_builder.platform import Platform
+from mealkit_builder.selection import select_wheels
+from mealkit_builder.store import Store
+
+AMD = Platform("linux", "amd64")
+ARM = Platform("linux", "arm64")
+FILES = (
+    "spice-1.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "spice-1.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+    "spice-1.0-cp311-cp311-manylinux_2_28_aarch64.whl",
+    "spice-1.0-cp311-cp311-musllinux_1_2_x86_64.whl",
+    "spice-1.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+    "spice-1.0-cp311-cp311-win_amd64.whl",
+    "spice-1.0-cp311-cp311-macosx_11_0_arm64.whl",
+)
+
+
+def wheel(filename: str) -> str:
+    return f'{{ name = "{filename}", url = "http://127.0.0.1/{filename}", size = 7, hashes = {{ sha256 = "{"a" * 64}" }} }}'
+
+
+def package(name: str, *filenames: str, more: str = "") -> str:
+    return (
+        f'[[packages]]\nname = "{name}"\nversion = "1.0"\n{more}\n'
+        + (f"wheels = [{', '.join(map(wheel, filenames))}]\n" if filenames else "")
+    )
+
+
+def lock(*packages: str, python: str = ">=3.11") -> Lock:
+    head = f'lock-version = "1.0"\ncreated-by = "uv"\nrequires-python = "{python}"\n'
+    return Lock(Path("/recipe/pylock.toml"), "\n".join((head, *packages)))
+
+
+def chosen(text: Lock, store: Store, *, minor: str = "3.11", platform: Platform = AMD, libc: str = "glibc",
+           version: tuple[int, int] = (2, 36)) -> dict[str, str]:
+    return {w.name: w.filename for w in select_wheels(text, minor, platform, libc, version, store)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("minor", "platform", "libc", "version", "expected"),
+    [
+        ("3.11", AMD, "glibc", (2, 36), "cp311-cp311-manylinux_2_28_x86_64"),
+        ("3.11", AMD, "glibc", (2, 27), "manylinux_2_17_x86_64"),
+        ("3.12", AMD, "glibc", (2, 36), "cp312-cp312-manylinux_2_28_x86_64"),
+        ("3.11", ARM, "glibc", (2, 36), "cp311-cp311-manylinux_2_28_aarch64"),
+        ("3.11", AMD, "musl", (1, 2), "musllinux_1_2_x86_64"),
+    ],
+)
+def test_the_wheel_fits_the_image_and_not_this_machine(
+    store: Store, minor: str, platform: Platform, libc: str, version: tuple[int, int], expected: str
+) -> None:
+    found = chosen(lock(package("spice", *FILES)), store, minor=minor, platform=platform, libc=libc, version=version)
+    assert expected in found["spice"]
+
+
+@pytest.mark.parametrize(
+    ("minor", "platform", "libc", "version"),
+    [
+        ("3.11", AMD, "glibc", (2, 16)),  # older than any of its wheels
+        ("3.11", ARM, "glibc", (2, 27)),
+        ("3.11", ARM, "musl", (1, 2)),
+        ("3.11", AMD, "musl", (1, 1)),
+        ("3.13", AMD, "glibc", (2, 36)),
+    ],
+)
+def test_a_requirement_without_a_wheel_for_the_image_is_told(
+    store: Store, minor: str, platform: Platform, libc: str, version: tuple[int, int]
+) -> None:
+    with pytest.raises(NoWheelError) as caught:
+        chosen(lock(package("spice", *FILES)), store, minor=minor, platform=platform, libc=libc, version=version)
+    error = caught.value
+    assert "spice" in error.message
+    assert f"Python {minor} on {platform} with {libc} {version[0]}.{version[1]}" in error.message
+    assert error.where == "/recipe/pylock.toml"
+    assert error.hint
+    assert error.exit_code == 6
+
+
+def test_a_wheel_for_any_platform_fits_all(store: Store) -> None:
+    text = lock(package("salt", "salt-1.0-py3-none-any.whl"))
+    for platform in (AMD, ARM):
+        for libc, version in (("glibc", (2, 17)), ("musl", (1, 0))):
+            assert chosen(text, store, minor="3.13", platform=platform, libc=libc, version=version)
+    assert chosen(lock(package("salt", "salt-1.0-cp39-abi3-manylinux1_x86_64.whl")), store) != {}
+
+
+def test_markers_are_those_of_the_image(store: Store) -> None:
+    text = lock(
+        package("armour", "armour-1.0-py3-none-any.whl", more='marker = "platform_machine == \'aarch64\'"'),
+        package("old", "old-1.0-py3-none-any.whl", more='marker = "python_full_version < \'3.12\'"'),
+        package("win", "win-1.0-py3-none-any.whl", more='marker = "sys_platform == \'win32\'"'),
+        package("salt", "salt-1.0-py3-none-any.whl"),
+    )
+    assert set(chosen(text, store)) == {"old", "salt"}
+    assert set(chosen(text, store, minor="3.12")) == {"salt"}
+    assert set(chosen(text, store, platform=ARM, minor="3.12")) == {"armour", "salt"}
+
+
+def test_a_source_distribution_alone_is_refused(store: Store) -> None:
+    sdist = f'sdist = {{ name = "spice-1.0.tar.gz", url = "http://127.0.0.1/s.tar.gz", hashes = {{ sha256 = "{"b" * 64}" }} }}'
+    with pytest.raises(NoWheelError, match="only a source distribution") as caught:
+        chosen(lock(package("spice", more=sdist)), store)
+    assert caught.value.hint
+
+
+def test_a_repository_is_no_wheel(store: Store) -> None:
+    vcs = f'vcs = {{ type = "git", url = "http://127.0.0.1/s.git", commit-id = "{"c" * 40}" }}'
+    with pytest.raises(NoWheelError, match="no wheel"):
+        chosen(lock(package("spice", more=vcs)), store)
+
+
+def test_a_wheel_named_by_its_file_keeps_its_name(store: Store) -> None:
+    archive = f'archive = {{ path = "wheels/spice-1.0-py3-none-any.whl", hashes = {{ sha256 = "{"d" * 64}" }} }}'
+    (found,) = select_wheels(lock(package("spice", more=archive)), "3.11", AMD, "glibc", (2, 36), store)
+    assert found.filename == "spice-1.0-py3-none-any.whl"
+    assert found.path == Path("/recipe/wheels/spice-1.0-py3-none-any.whl")
+
+
+def test_a_lock_for_other_pythons_is_refused(store: Store) -> None:
+    with pytest.raises(BuildError, match=r"3\.11"):
+        chosen(lock(package("salt", "salt-1.0-py3-none-any.whl"), python=">=3.12"), store)
+
+
+@pytest.mark.parametrize("text", ["packages = 1", "[[packages]]\nname = 3", "=", 'lock-version = "9.0"\ncreated-by = "x"\npackages = []'])
+def test_a_damaged_lock_is_told(store: Store, text: str) -> None:
+    with pytest.raises(LockError) as caught:
+        select_wheels(Lock(Path("/recipe/pylock.toml"), text), "3.11", AMD, "glibc", (2, 36), store)
+    assert caught.value.where == "/recipe/pylock.toml"
+    assert caught.value.hint
+
+
+def test_a_wheel_without_sha256_is_refused(store: Store) -> None:
+    text = lock(package("salt", "salt-1.0-py3-none-any.whl"))
+    weak = Lock(text.path, text.text.replace("sha256", "md5"))
+    with pytest.raises(LockError, match="sha256"):
+        chosen(weak, store)
+
+
+def test_a_selection_is_remembered_by_lock_and_target(store: Store) -> None:
+    text = lock(package("spice", *FILES))
+    first = select_wheels(text, "3.11", AMD, "glibc", (2, 36), store)
+    assert len(list((store.root / "selections").iterdir())) == 1
+    assert select_wheels(text, "3.11", AMD, "glibc", (2, 36), store) == first
+    assert select_wheels(text, "3.11", AMD, "glibc", (2, 20), store) != first
+    other = Lock(text.path, text.text.replace("1.0", "1.0 ").replace('"1.0 "', '"1.0"') + "\n# another text\n")
+    select_wheels(other, "3.11", AMD, "glibc", (2, 36), store)
+    assert len(list((store.root / "selections").iterdir())) == 3
