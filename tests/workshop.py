@@ -134,6 +134,10 @@ class Workshop:
         """The same with further environment variables."""
         return replace(self, environment={**self.environment, **variables})
 
+    def online(self, index: str) -> Workshop:
+        """The same with a package index at this address."""
+        return self.having(UV_NO_INDEX="0", UV_OFFLINE="0", UV_INDEX_URL=index, UV_HTTP_RETRIES="0")
+
     def wheel(self, name: str, version: str = "1.0", *, tag: str = "py3-none-any", requires: Sequence[str] = (),
               files: Mapping[str, bytes | str] | None = None) -> Path:
         """Put a wheel on the index."""

@@ -82,7 +82,7 @@ def history_file(root: Path) -> Path:
 def read_records(file: Path) -> Iterator[ImageRecord]:
     """The records of a JSON-lines file, oldest first; damaged lines are passed over."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in lines:

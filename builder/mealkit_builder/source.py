@@ -109,7 +109,7 @@ def _check(path: Path, relative: str, project: Project) -> None:
         relative.encode()
     except UnicodeEncodeError:
         raise ProjectError(
-            f"a file's name is not UTF-8: {ascii(relative)}", where=ascii(str(path)), hint="rename or remove the file"
+            f"a file's name is not UTF-8: {relative!a}", where=ascii(str(path)), hint="rename or remove the file"
         ) from None
     _check_link(path, project)
     if not path.is_file():

@@ -160,7 +160,7 @@ def test_the_lowest_python_that_is_allowed_is_resolved_for(workshop: Workshop, a
 
 
 def test_an_index_that_does_not_answer_is_a_passing_fault(workshop: Workshop) -> None:
-    dead = workshop.having(UV_NO_INDEX="0", UV_OFFLINE="0", UV_INDEX_URL="http://127.0.0.1:1/simple", UV_HTTP_RETRIES="0")
+    dead = workshop.online("http://127.0.0.1:1/simple")
     with pytest.raises(UnreachableError) as caught:
         locked(dead, workshop.recipe(dependencies=["spice"]))
     assert caught.value.where == "127.0.0.1:1"

@@ -26,7 +26,11 @@ FILES = (
 
 
 def wheel(filename: str) -> str:
-    return f'{{ name = "{filename}", url = "http://127.0.0.1/{filename}", size = 7, hashes = {{ sha256 = "{"a" * 64}" }} }}'
+    return f'{{ name = "{filename}", url = "http://127.0.0.1/{filename}", size = 7, {hashes("a")} }}'
+
+
+def hashes(digit: str) -> str:
+    return f'hashes = {{ sha256 = "{digit * 64}" }}'
 
 
 def package(name: str, *filenames: str, more: str = "") -> str:
@@ -112,7 +116,7 @@ def test_markers_are_those_of_the_image(store: Store) -> None:
 
 
 def test_a_source_distribution_alone_is_refused(store: Store) -> None:
-    sdist = f'sdist = {{ name = "spice-1.0.tar.gz", url = "http://127.0.0.1/s.tar.gz", hashes = {{ sha256 = "{"b" * 64}" }} }}'
+    sdist = f'sdist = {{ name = "spice-1.0.tar.gz", url = "http://127.0.0.1/s.tar.gz", {hashes("b")} }}'
     with pytest.raises(NoWheelError, match="only a source distribution") as caught:
         chosen(lock(package("spice", more=sdist)), store)
     assert caught.value.hint
@@ -125,7 +129,7 @@ def test_a_repository_is_no_wheel(store: Store) -> None:
 
 
 def test_a_wheel_named_by_its_file_keeps_its_name(store: Store) -> None:
-    archive = f'archive = {{ path = "wheels/spice-1.0-py3-none-any.whl", hashes = {{ sha256 = "{"d" * 64}" }} }}'
+    archive = f'archive = {{ path = "wheels/spice-1.0-py3-none-any.whl", {hashes("d")} }}'
     (found,) = select_wheels(lock(package("spice", more=archive)), "3.11", AMD, "glibc", (2, 36), store)
     assert found.filename == "spice-1.0-py3-none-any.whl"
     assert found.path == Path("/recipe/wheels/spice-1.0-py3-none-any.whl")
@@ -136,7 +140,10 @@ def test_a_lock_for_other_pythons_is_refused(store: Store) -> None:
         chosen(lock(package("salt", "salt-1.0-py3-none-any.whl"), python=">=3.12"), store)
 
 
-@pytest.mark.parametrize("text", ["packages = 1", "[[packages]]\nname = 3", "=", 'lock-version = "9.0"\ncreated-by = "x"\npackages = []'])
+NEWER = 'lock-version = "9.0"\ncreated-by = "x"\npackages = []'
+
+
+@pytest.mark.parametrize("text", ["packages = 1", "[[packages]]\nname = 3", "=", NEWER])
 def test_a_damaged_lock_is_told(store: Store, text: str) -> None:
     with pytest.raises(LockError) as caught:
         select_wheels(Lock(Path("/recipe/pylock.toml"), text), "3.11", AMD, "glibc", (2, 36), store)
