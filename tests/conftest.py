@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from engine import bookworm, engine, host, probe_url, shared_store  # noqa: F401
 from services import PROGRAM, RunningRegistry, missing, running_registry
 
 

@@ -66,8 +66,8 @@ elif mode == "fail":
     print("to stderr", file=sys.stderr, flush=True)
     sys.exit(int(arguments[0]))
 elif mode == "wait":
-    signal.signal(signal.SIGTERM, lambda *_: (print("stopping", flush=True), sys.exit(143)))
-    print("waiting", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"stopping\\n"), sys.exit(143)))
+    os.write(1, b"waiting\\n")  # not print: the signal may come in the middle of it
     time.sleep(60)
 elif mode == "workers":
     import concurrent.futures, multiprocessing

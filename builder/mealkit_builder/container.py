@@ -102,8 +102,7 @@ def _run(
     )["Id"]  # fmt: skip
     try:
         # Attached before it starts, so that its first line is not lost.
-        output = api.attach(created, stdout=True, stderr=True, stream=True, logs=True, demux=not terminal)
-        with _stopping(api, created, options.grace):
+        with _attached(api, created) as output, _stopping(api, created, options.grace):
             api.start(created)
             if terminal:
                 _tell_size(api, created)
@@ -147,18 +146,33 @@ def _user(api: Any, options: RunOptions) -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
+@contextlib.contextmanager
+def _attached(api: Any, container: str) -> Iterator[Any]:
+    """The container's output as a socket; closed for good, which the SDK's own stream is not."""
+    output = api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1, "logs": 1})
+    try:
+        yield output
+    finally:
+        response = getattr(output, "_response", None)  # the SDK hangs it there to keep the connection alive
+        if response is not None:
+            response.close()
+        output.close()
+
+
 def _copy(output: Any, terminal: bool) -> None:
     """Pass on what the container writes, as it comes."""
-    for piece in output:
-        for data, stream in ((piece, sys.stdout),) if terminal else ((piece[0], sys.stdout), (piece[1], sys.stderr)):
-            if data:
-                # Captured streams (in tests, in notebooks) may have no buffer of bytes.
-                if hasattr(stream, "buffer"):
-                    stream.flush()
-                    stream.buffer.write(data)
-                    stream.buffer.flush()
-                else:
-                    stream.write(data.decode(errors="replace"))
+    from docker.utils.socket import STDERR, frames_iter
+
+    frames: Iterator[tuple[int, bytes]] = frames_iter(output, tty=terminal)  # type: ignore[no-untyped-call]
+    for number, data in frames:
+        stream = sys.stderr if number == STDERR else sys.stdout
+        # Captured streams (in notebooks, say) may have no buffer of bytes.
+        if hasattr(stream, "buffer"):
+            stream.flush()
+            stream.buffer.write(data)
+            stream.buffer.flush()
+        else:
+            stream.write(data.decode(errors="replace"))
 
 
 def _tell_size(api: Any, container: str) -> None:

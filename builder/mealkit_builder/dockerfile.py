@@ -212,7 +212,7 @@ def build_with_engine(
     said: list[str] = []
     image = ""
     api: Any = client.api  # types-docker leaves many of its methods untyped
-    with engine_errors("the engine cannot build the image", plan.base):
+    with engine_errors("the engine cannot build the image", plan.base, registry=True):
         for line in api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True,
                               platform=platform):  # fmt: skip
             text = str(line.get("stream", "")).rstrip()
@@ -267,7 +267,7 @@ def push_with_engine(
     digest = ""
     api: Any = client.api
     doing = "the engine cannot push the image"
-    with engine_errors(doing, target.name):
+    with engine_errors(doing, target.name, registry=True):
         for tag in tags:
             report(f"pushing {target.name}:{tag}")
             api.tag(image_id, target.name, tag, force=True)

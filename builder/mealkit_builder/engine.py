@@ -87,14 +87,17 @@ def connect(environment: Mapping[str, str] = os.environ) -> DockerClient:
 
 
 @contextlib.contextmanager
-def engine_errors(doing: str, where: str) -> Iterator[None]:
+def engine_errors(doing: str, where: str, *, registry: bool = False) -> Iterator[None]:
     """Turn the docker SDK's errors into ours.
+
+    Args:
+        doing: What cannot be done, as the error's message.
+        where: The image or address.
+        registry: The engine talks to a registry; see :func:`registry_error`.
 
     Raises:
         EngineError: the engine refused or failed.
-        NotFoundError: the registry that the engine asked has no such image.
-        AuthenticationError: it asks for other credentials.
-        UnreachableError: the engine does not reach the registry.
+        MealkitError: with ``registry``, what the registry refused.
     """
     import requests
     from docker.errors import APIError, DockerException
@@ -102,11 +105,15 @@ def engine_errors(doing: str, where: str) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise registry_error(doing, error.explanation or str(error), where) from error
+        said = str(error.explanation or error)
+        if registry:
+            raise registry_error(doing, said, where) from error
+        raise EngineError(_message(doing, said), where=where, hint=_LOG_HINT) from error
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{doing}: {redact(str(error))}", where=where, hint=_HINT) from error
 
 
+_LOG_HINT = "see the engine's log, for instance with journalctl -u docker"
 _SAID: tuple[tuple[type[MealkitError], str, str], ...] = (
     (AuthenticationError, r"unauthorized|authentication required|no basic auth|denied", "docker login {host}"),
     (NotFoundError, r"not found|manifest unknown|name unknown|no such image", "check the name and the digest"),
@@ -119,9 +126,13 @@ _SAID: tuple[tuple[type[MealkitError], str, str], ...] = (
 
 
 def registry_error(doing: str, said: str, where: str) -> MealkitError:
-    """The error for what the engine says, which often repeats what a registry told it."""
-    message = f"{doing}: {redact(' '.join(said.split()))[:500]}"
+    """The error for what an engine says that speaks with a registry: it repeats what that told it."""
+    message = _message(doing, said)
     for kind, pattern, hint in _SAID:
         if re.search(pattern, said, re.IGNORECASE):
             return kind(message, where=where, hint=hint.format(host=where.partition("/")[0]))
-    return EngineError(message, where=where, hint="see the engine's log: journalctl -u docker")
+    return EngineError(message, where=where, hint=_LOG_HINT)
+
+
+def _message(doing: str, said: str) -> str:
+    return f"{doing}: {redact(' '.join(said.split()))[:500]}"

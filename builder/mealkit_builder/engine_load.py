@@ -73,7 +73,7 @@ def has_image(client: DockerClient, name: str) -> bool:
 def _pull(client: DockerClient, location: Reference, name: str, report: Report) -> None:
     report(f"pulling {name}")
     doing = "the engine cannot pull the image"
-    with engine_errors(doing, name):
+    with engine_errors(doing, name, registry=True):
         lines: Iterator[dict[str, Any]] = client.api.pull(
             location.name, tag=location.target, stream=True, decode=True, platform=_engine_platform(client)
         )
@@ -119,7 +119,9 @@ def load_image(
     with engine_errors("the engine cannot load the image", tag):
         for line in api.load_image(_archive(image, config, tag, open_layer)):
             if line.get("error"):
-                raise registry_error("the engine cannot load the image", str(line["error"]), tag)
+                raise EngineError(
+                    f"the engine cannot load the image: {line['error']}", where=tag, hint="is its disk full?"
+                )
         found: dict[str, Any] = api.inspect_image(tag)
     if found["RootFS"]["Layers"] != [layer.diff_id for layer in image.layers]:
         raise EngineError("the engine has other layers than were loaded", where=tag, hint=f"docker rmi {tag}")

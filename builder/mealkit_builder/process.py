@@ -120,7 +120,7 @@ def _isolated(
         "set -e",
         f"{mount} --bind {at} {at}",
         *(f"{mount} --rbind /{name} {at}/{name}" for name in ("proc", "sys", "dev")),
-        f"{mount} -t tmpfs -o mode=1777 tmpfs {at}/tmp",
+        f"{mount} -t tmpfs -o mode=1777 tmpfs {at}/tmp",  # noqa: S108
         f"{mount} -t tmpfs -o mode=755 tmpfs {at}/mnt",
     ]
     for one in mounts:
