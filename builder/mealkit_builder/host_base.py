@@ -28,13 +28,15 @@ from .splice import compressor
 from .store import Store
 from .tree import DirEntry, FileEntry, LinkEntry, tree_layer
 
-LAYOUT = 1
+LAYOUT = 2
 """The version of what goes into the layers; raise it with every change that moves their digests."""
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _BUNDLES = (CA_BUNDLE, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 _LOCALES = ("/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8")
 _ZONES = "/usr/share/zoneinfo"
+_PROGRAMS = ("/bin/sh", "/bin/cat")
+"""What Python libraries start: ``subprocess`` for a shell's commands, joblib to count the processor's cores."""
 _ACCOUNTS = {
     "/etc/passwd": b"root:x:0:0:root:/root:/usr/sbin/nologin\n"
     b"mealkit:x:65532:65532:mealkit:/tmp:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -105,7 +107,7 @@ def _check(platform: Platform) -> tuple[int, int]:
 
 def _watched(python: HostPython) -> Iterable[str]:
     """Paths outside the standard library whose change (or appearance) makes other layers."""
-    return (python.executable, *expected_libraries(), *_BUNDLES, *_LOCALES, _ZONES, f"{_ZONES}/tzdata.zi")
+    return (python.executable, *expected_libraries(), *_PROGRAMS, *_BUNDLES, *_LOCALES, _ZONES, f"{_ZONES}/tzdata.zi")
 
 
 def _stamp(python: HostPython, watched: Iterable[str]) -> str:
@@ -132,7 +134,8 @@ def _make(python: HostPython, store: Store) -> tuple[list[Layer], set[str]]:
     names = [item.path for item in stdlib_files(python)]
     extensions = [path for path in names if path.endswith(".so")]
     expected = [path for path in expected_libraries() if Path(path).exists()]
-    libraries = closure([python.executable, *extensions, *expected])
+    started = [path for path in _PROGRAMS if os.access(path, os.X_OK)]
+    libraries = closure([python.executable, *extensions, *expected, *map(os.path.realpath, started)])
     if python.executable in libraries.broken:
         raise BaseImageError(
             f"this machine's Python needs {libraries.broken[python.executable]}, which is not found",
@@ -193,6 +196,9 @@ def _system_tree(python: HostPython, expected: list[str], libraries: Closure) ->
             tree.put(LinkEntry(f"{default}/{name}", path))
     for path in expected:
         tree.add(path)
+    for path in _PROGRAMS:
+        if os.access(path, os.X_OK):
+            tree.add(path, executable=True)
     for path, data in _ACCOUNTS.items():
         tree.put(FileEntry(path, data))
     bundle = next((path for path in _BUNDLES if os.access(path, os.R_OK)), None)
