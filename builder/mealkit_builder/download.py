@@ -62,9 +62,7 @@ class Fetch:
             UnreachableError: a host gave no answer, or kept failing.
         """
         job = self._jobs.get(wheel.sha256)
-        path = job.result() if job else self._store.blob_path(wheel.sha256)
-        # Indexes that are only pages of links tell no sizes; the hash has shown that it is the locked file.
-        return replace(wheel, path=path, size=wheel.size or path.stat().st_size)
+        return replace(wheel, path=job.result() if job else self._store.blob_path(wheel.sha256))
 
     def close(self) -> None:
         """Stop what has not begun and wait for the rest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import mealkit
 from mealkit.errors import UsageError, storage_error
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+_TAKEN = sys.stdlib_module_names | {"mealkit", "mealkit_runtime", "numpy", "pandas", "sklearn", "tests", "data"}
+"""Names that the recipe's package would hide from the recipe, or that its folder has already."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Scaffold:
 
 
 def make_recipe(folder: Path, name: str, kind: str) -> Scaffold:
-    """Render the recipe template into ``folder``, which must be missing or empty; all files appear at once.
+    """Render the recipe template into ``folder``, which must be missing or empty; nothing appears before all is made.
 
     Raises:
         UsageError: the name cannot be a distribution's and a package's, or the folder has files.
@@ -37,6 +40,12 @@ def make_recipe(folder: Path, name: str, kind: str) -> Scaffold:
             f"not a recipe's name: {name!r}",
             where="--name",
             hint="use lower-case letters, digits and dashes: my-recipe",
+        )
+    if package in _TAKEN:
+        raise UsageError(
+            f"a recipe called {name!r} would hide the module {package!r}, which it needs itself",
+            where="--name",
+            hint=f"choose another name: {name}-recipe",
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("the folder is not empty", where=str(folder), hint="name a new folder")
@@ -62,9 +71,11 @@ def make_recipe(folder: Path, name: str, kind: str) -> Scaffold:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(environment.from_string(text).render(values), encoding="utf-8")
                 count += 1
-            if folder.is_dir():
-                folder.rmdir()
-            shutil.move(made, folder)
+            if folder.is_dir():  # into it, not in its place: it may be the folder that the user's shell is in
+                for path in made.iterdir():
+                    shutil.move(path, folder)
+            else:
+                shutil.move(made, folder)
     except OSError as error:
         raise storage_error(error, "cannot make the recipe's folder", folder) from error
     data = next(iter(sorted(path.relative_to(folder).as_posix() for path in folder.glob("data/*"))), "data.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def recipe_files(project: Project) -> dict[str, Path]:
         top = project.source / package
         try:
             for path in _walk(top, ignored, project) if top.is_dir() else [project.source / f"{package}.py"]:
-                relative = path.relative_to(project.source).as_posix()
+                relative = _name(path, path.relative_to(project.source).as_posix())
                 _check(path, relative, project)
                 found[relative] = path
         except OSError as error:
@@ -104,13 +105,17 @@ def _check_link(path: Path, project: Project) -> None:
         )
 
 
-def _check(path: Path, relative: str, project: Project) -> None:
+def _name(path: Path, relative: str) -> str:
+    """The name as UTF-8, whatever this machine's locale takes names for."""
     try:
-        relative.encode()
-    except UnicodeEncodeError:
+        return os.fsencode(relative).decode()
+    except UnicodeDecodeError:
         raise ProjectError(
             f"a file's name is not UTF-8: {relative!a}", where=ascii(str(path)), hint="rename or remove the file"
         ) from None
+
+
+def _check(path: Path, relative: str, project: Project) -> None:
     _check_link(path, project)
     if not path.is_file():
         raise ProjectError("only plain files can be packed", where=str(path), hint="ignore it in .gitignore")

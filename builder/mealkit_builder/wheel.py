@@ -36,7 +36,7 @@ class WheelFile:
         version: Its version.
         filename: The wheel's file name, which says what it runs on.
         sha256: Of the wheel file, as 64 hexadecimal digits; all that is made of the wheel hangs on it.
-        size: Length of the wheel file in bytes.
+        size: Length of the wheel file in bytes; 0 where the index, a mere page of links, does not tell.
         path: The file, once it was fetched.
         url: Where to fetch it from; None for a wheel that is a file already.
     """
@@ -141,7 +141,7 @@ def open_wheel(wheel: WheelFile) -> OpenWheel:
                 infos, end = archive.infolist(), archive.start_dir
     except (OSError, ValueError, BadZipFile, NotImplementedError) as error:
         refuse(wheel, "", f"it cannot be read as a wheel ({error})")
-    if len(data) != wheel.size:
+    if wheel.size not in (0, len(data)):
         refuse(wheel, "", f"it has {len(data)} bytes where {wheel.size} were expected")
     files = _check_names(wheel, infos)
     found = {info.filename: _locate(wheel, data, info) for info in files}

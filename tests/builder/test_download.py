@@ -105,12 +105,6 @@ def test_a_wheel_is_fetched_once(index: Index, store: Store) -> None:
     assert len(index.seen) == 1
 
 
-def test_a_size_that_the_index_does_not_tell_is_that_of_the_file(index: Index, store: Store) -> None:
-    one = replace(wheel(index.address), size=0)
-    assert fetched(one, store).size == len(DATA)
-    assert fetched(one, store).size == len(DATA)
-
-
 def test_many_wheels_come_side_by_side(index: Index, store: Store) -> None:
     wheels = [replace(wheel(index.address), name=f"w{n}") for n in range(4)]
     fetch = Fetch(wheels, store)
