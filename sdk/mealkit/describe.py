@@ -38,7 +38,8 @@ class _Guard(MetaPathFinder):
         self.allowed = _LIGHT | set(own) | set(sys.stdlib_module_names)
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name.partition(".")[0] not in self.allowed:
+        # _sysconfigdata_… is the standard library's too, though it stands in no list: zoneinfo needs it.
+        if name.partition(".")[0] not in self.allowed and not name.startswith("_sysconfigdata_"):
             raise _HeavyImportError(name)
         return None
 

@@ -74,15 +74,18 @@ class ClassificationEvaluator(Evaluator[M]):
         auc = math.nan
         if binary and present == 2:
             auc = sk.roc_auc_score(truth == classes[1], probabilities[:, 1], sample_weight=weights)
-        elif not binary and present == len(classes):
+        elif present == len(classes) > 2:
             auc = sk.roc_auc_score(truth, probabilities, multi_class="ovr", labels=classes, sample_weight=weights)
+        loss = math.nan
+        if len(classes) > 1:
+            loss = sk.log_loss(truth, probabilities, labels=classes, sample_weight=weights)
         values = {
             "accuracy": sk.accuracy_score(truth, predicted, sample_weight=weights),
             "precision": precision,
             "recall": recall,
             "f1": f1,
             "roc_auc": auc,
-            "log_loss": sk.log_loss(truth, probabilities, labels=classes, sample_weight=weights),
+            "log_loss": loss,
         }
         matrix = sk.confusion_matrix(truth, predicted, labels=classes, sample_weight=weights)
         names = [str(name) for name in classes]

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import json
+import pathlib
 import types
 import typing
+import uuid
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any, Self, Union
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr, ValidationError
 
 from .errors import SettingsError
 
 _PLATFORM_KEYS = ("sagemaker_", "_tuning_objective_metric")
 """SageMaker adds these to a job's hyperparameters; they are not the recipe's."""
 
+_NONE = frozenset({"", "none", "null"})
 _TRUE = frozenset({"true", "yes", "on", "1"})
+# What pydantic reads from text itself: "2012" for a date is a year and no number, "0.10" a Decimal of two places.
+_TEXT = (str, bytes, SecretStr, SecretBytes, pathlib.PurePath, date, time, Decimal, uuid.UUID)
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -66,13 +74,15 @@ def decode_string(text: str, annotation: Any) -> object:
     """A string as a platform sends it, as the value that ``annotation`` asks for; pydantic checks it afterwards."""
     members = _members(annotation)
     stripped = text.strip()
-    if type(None) in members and stripped.lower() in ("", "none", "null"):
+    if type(None) in members and stripped.lower() in _NONE:
         return None
     wanted = [member for member in members if member is not type(None)]
     quoted = _unquote(stripped)
     if any(_holds_text(member) for member in wanted):
         return quoted if quoted is not None else text
     plain = quoted.strip() if quoted is not None else stripped
+    if type(None) in members and plain.lower() in _NONE:
+        return None  # '"None"': quoted again by the client
     if bool in wanted and plain.lower() in _TRUE | _FALSE and not {int, float} & set(wanted):
         return plain.lower() in _TRUE
     try:
@@ -82,6 +92,17 @@ def decode_string(text: str, annotation: Any) -> object:
     if isinstance(value, float) and value.is_integer() and int in wanted and float not in wanted:
         return int(value)  # "3.0" for an int: JavaScript and YAML writers send whole numbers so
     return value
+
+
+def secret_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields that are declared as pydantic's ``SecretStr`` or ``SecretBytes``: never shown nor stored."""
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if any(
+            isinstance(part, type) and issubclass(part, (SecretStr, SecretBytes)) for part in _members(field.annotation)
+        )
+    )
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -97,7 +118,9 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 def _holds_text(annotation: Any) -> bool:
     if typing.get_origin(annotation) is typing.Literal:
         return any(isinstance(choice, str) for choice in typing.get_args(annotation))
-    return isinstance(annotation, type) and issubclass(annotation, str)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return any(isinstance(choice.value, str) for choice in annotation)
+    return isinstance(annotation, type) and issubclass(annotation, _TEXT)
 
 
 def _unquote(text: str) -> str | None:
@@ -117,14 +140,24 @@ def _settings_error(model: type[Hyperparameters], error: ValidationError, given:
     if not name:
         return SettingsError(str(first["msg"]), where="hyperparameters", hint="see `mealkit describe`")
     field = model.model_fields[name]
-    limits = [str(item) for item in field.metadata]
-    allowed = f"{_type_name(field.annotation)}{', ' + ', '.join(limits) if limits else ''}"
+    allowed = ", ".join([_type_name(field.annotation), *_limits(field.metadata)])
     about = f" ({field.description})" if field.description else ""
+    shown = "the given secret" if name in secret_fields(model) else repr(given.get(name))
     return SettingsError(
-        f"hyperparameter {name!r} cannot be {given.get(name)!r}: {_lower_first(str(first['msg']))}",
+        f"hyperparameter {name!r} cannot be {shown}: {_lower_first(str(first['msg']))}",
         where=f"hyperparameters.{name}",
         hint=f"{name} is {allowed}{about}; its default is {field.default!r}",
     )
+
+
+_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "multiple_of": "a multiple of", "pattern": "like"}
+_SIGNS |= {"min_length": "length ≥", "max_length": "length ≤"}
+
+
+def _limits(metadata: list[Any]) -> list[str]:
+    """A field's range as one reads it: ``> 0``, ``≤ 1``."""
+    found = [(sign, getattr(item, name, None)) for item in metadata for name, sign in _SIGNS.items()]
+    return [f"{sign} {limit}" for sign, limit in found if limit is not None]
 
 
 def _type_name(annotation: Any) -> str:

@@ -16,7 +16,7 @@ KINDS = ("classification", "regression", "clustering", "ranking", "custom")
 ROLES = ("hyperparameters", "input", "output", "loader", "trainer", "evaluator", "scorer", "saver")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _RECIPE_KEYS = (*ROLES, "kind", "target", "keys", "inputs", "metrics", "resources", "image", "packages")
-_IMAGE_KEYS = ("base", "repository", "platforms", "python", "user", "env", "tags")
+_IMAGE_KEYS = ("base", "repository", "platforms", "python", "user", "env", "apt", "dockerfile")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class ImageSettings:
         python: The interpreter's path in the base, where it cannot be found out.
         user: Who runs it, ``UID[:GID]`` or ``root``.
         env: Further environment variables of the image.
+        apt: Packages of the base's distribution; need the engine ``docker``.
+        dockerfile: A jinja2 template that extends mealkit's own; needs the engine ``docker``.
     """
 
     base: str = "host"
@@ -38,6 +40,8 @@ class ImageSettings:
     python: str | None = None
     user: str = "65532:65532"
     env: Mapping[str, str] = field(default_factory=dict)
+    apt: tuple[str, ...] = ()
+    dockerfile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def read_project(root: Path) -> Project:
         raise ProjectError(
             f"cannot read pyproject.toml: {error}", where=str(file), hint="mend it, then try again"
         ) from None
-    project, recipe = document.get("project", {}), document.get("tool", {}).get("mealkit")
+    project, tools = document.get("project", {}), document.get("tool", {})
+    recipe = tools.get("mealkit") if isinstance(tools, dict) else None
     if not isinstance(recipe, dict):
         raise ProjectError(
             "pyproject.toml has no [tool.mealkit] table",
@@ -125,13 +130,14 @@ class _Reader:
         self.recipe = recipe
 
     def project(self) -> Project:
+        self._table("project", self.metadata)
         self._known("tool.mealkit", self.recipe, _RECIPE_KEYS)
         components = {role: self._reference(role) for role in ROLES if role in self.recipe}
         if "trainer" not in components:
             raise self._error(
                 "tool.mealkit.trainer", "a recipe needs a trainer", 'set trainer = "package.module:Class"'
             )
-        inputs = self.recipe.get("inputs", {})
+        inputs = self._table("tool.mealkit.inputs", self.recipe.get("inputs", {}))
         for name, reference in inputs.items():
             self._check_reference(f"tool.mealkit.inputs.{name}", reference)
         kind = self.recipe.get("kind", "custom")
@@ -142,16 +148,16 @@ class _Reader:
             root=self.file.parent,
             name=self._text("name", self.metadata, "project"),
             version=self._text("version", self.metadata, "project"),
-            summary=self.metadata.get("description", ""),
-            requires_python=self.metadata.get("requires-python", ">=3.11"),
+            summary=self._optional("description", self.metadata, "project") or "",
+            requires_python=self._optional("requires-python", self.metadata, "project") or ">=3.11",
             dependencies=self._texts("dependencies", self.metadata, "project"),
             kind=kind,
-            target=self.recipe.get("target"),
+            target=self._optional("target", self.recipe, "tool.mealkit"),
             keys=self._texts("keys", self.recipe, "tool.mealkit"),
             components=components,
             inputs=dict(inputs),
             metrics=self._metrics(),
-            resources=dict(self.recipe.get("resources", {})),
+            resources=dict(self._table("tool.mealkit.resources", self.recipe.get("resources", {}))),
             packages=packages,
             source=source,
             image=self._image(self.recipe.get("image", {})),
@@ -165,17 +171,26 @@ class _Reader:
                 "tool.mealkit.image.user", f"not a numeric user: {user!r}", 'use "UID", "UID:GID" or "root"'
             )
         return ImageSettings(
-            base=str(image.get("base", ImageSettings.base)),
-            repository=image.get("repository"),
+            base=self._optional("base", image, "tool.mealkit.image") or ImageSettings.base,
+            repository=self._optional("repository", image, "tool.mealkit.image"),
             platforms=self._texts("platforms", image, "tool.mealkit.image"),
-            python=image.get("python"),
+            python=self._optional("python", image, "tool.mealkit.image"),
             user=user,
-            env={str(key): str(value) for key, value in image.get("env", {}).items()},
+            env={
+                str(key): str(value)
+                for key, value in self._table("tool.mealkit.image.env", image.get("env", {})).items()
+            },
+            apt=self._texts("apt", image, "tool.mealkit.image"),
+            dockerfile=self._optional("dockerfile", image, "tool.mealkit.image"),
         )
 
     def _packages(self, references: list[str]) -> tuple[Path, tuple[str, ...]]:
         root = self.file.parent
         named = self._texts("packages", self.recipe, "tool.mealkit")
+        for top in named:
+            if not top.isidentifier():
+                hint = "name top-level packages or modules, such as my_recipe"
+                raise self._error("tool.mealkit.packages", f"not a package's name: {top!r}", hint)
         tops = named or tuple(sorted({reference.partition(":")[0].partition(".")[0] for reference in references}))
         for source in (root / "src", root):
             if all((source / top).is_dir() or (source / f"{top}.py").is_file() for top in tops):
@@ -192,7 +207,7 @@ class _Reader:
         )
 
     def _metrics(self) -> dict[str, str]:
-        metrics = self.recipe.get("metrics", {})
+        metrics = self._table("tool.mealkit.metrics", self.recipe.get("metrics", {}))
         for name, direction in metrics.items():
             if direction not in ("maximize", "minimize"):
                 raise self._error(
@@ -209,13 +224,22 @@ class _Reader:
         return value
 
     def _known(self, table: str, values: object, known: tuple[str, ...]) -> None:
-        if not isinstance(values, Mapping):
-            raise self._error(table, "must be a table", f"write it as [{table}]")
-        for key in values:
+        for key in self._table(table, values):
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
                 raise self._error(f"{table}.{key}", f"unknown key {key!r}", hint)
+
+    def _table(self, name: str, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self._error(name, "must be a table", f"write it as [{name}]")
+        return value
+
+    def _optional(self, key: str, values: Mapping[str, Any], table: str) -> str | None:
+        value = values.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self._error(f"{table}.{key}", f"{key} must be a string", f'write {key} = "…" under [{table}]')
+        return value
 
     def _text(self, key: str, values: Mapping[str, Any], table: str) -> str:
         value = values.get(key)

@@ -140,12 +140,24 @@ def author_code(what: str) -> Iterator[None]:
 
 
 def _author_error(what: str, error: Exception) -> RecipeError:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages/mealkit" not in frame.filename and __file__ != frame.filename]
-    # The innermost frame outside installed libraries is where the author must look.
-    written = [frame for frame in own if "/lib/python" not in frame.filename] or own
-    where = f"{written[-1].filename}:{written[-1].lineno}" if written else None
-    return RecipeError(f"{what} failed: {type(error).__name__}: {error}", where=where, hint="mend the recipe's code")
+    return RecipeError(
+        f"{what} failed: {type(error).__name__}: {error}", where=_author_place(error), hint="mend the recipe's code"
+    )
+
+
+def _author_place(error: Exception) -> str | None:
+    """File and line where the author must look: the innermost frame of the first package that is not ours.
+
+    An installed recipe stands in ``site-packages`` like the libraries that it calls, so the path alone does not tell.
+    """
+    place, package = None, None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package is None and top not in ("mealkit", "mealkit_runtime", "importlib", "contextlib"):
+            package = top
+        if top == package:
+            place = f"{frame.f_code.co_filename}:{line}"
+    return place
 
 
 @dataclass(frozen=True)
@@ -191,7 +203,7 @@ def _beside(key: str, frame: pd.DataFrame, features: pd.DataFrame, name: str) ->
         return pd.Series(features.index.get_level_values(key), index=features.index, name=key)
     if key in features.columns:
         return features[key]
-    if key in frame.columns and features.index.isin(frame.index).all():
+    if key in frame.columns and features.index.nlevels == 1 and features.index.isin(frame.index).all():
         column: pd.Series = frame[key].loc[features.index]
         return column
     raise RecipeError(
@@ -222,13 +234,26 @@ def make_data(recipe: Recipe, frame: pd.DataFrame, context: Context[Any]) -> Dat
     kept = full.index[full.index.isin(target.index)]
     with author_code(f"{type(recipe.loader).__name__}.weights"):
         weights = recipe.loader.weights(frame, full, context)
+    if weights is not None:
+        weights = _checked_weights(weights, kept, f"{type(recipe.loader).__name__}.weights")
     return Data(
         features=full.loc[kept],
         target=target.loc[kept].rename(recipe.spec.target),
         keys=prepared.keys.loc[kept],
-        weights=None if weights is None else weights.loc[kept],
+        weights=weights,
         groups=None if prepared.groups is None else prepared.groups.loc[kept],
     )
+
+
+def _checked_weights(weights: object, kept: pd.Index, name: str) -> pd.Series:
+    import pandas as pd
+
+    if not isinstance(weights, pd.Series) or not weights.index.is_unique or not kept.isin(weights.index).all():
+        raise RecipeError(f"{name} must return a Series with a weight for each prepared row", hint="keep its index")
+    chosen = weights.loc[kept]
+    if not (chosen >= 0).all():
+        raise RecipeError(f"{name} returned a weight that is negative or missing", hint="use 0 for what must not count")
+    return chosen
 
 
 def score(recipe: Recipe, frame: pd.DataFrame, model: Any, context: Context[Any]) -> pd.DataFrame:
@@ -245,8 +270,10 @@ def score(recipe: Recipe, frame: pd.DataFrame, model: Any, context: Context[Any]
         scores = recipe.scorer.score(prepared.features, model, context)
     if not isinstance(scores, pd.DataFrame):
         raise RecipeError(f"{name} returned {type(scores).__name__}, not a DataFrame", hint="return the output rows")
-    if not scores.index.isin(prepared.features.index).all():
-        raise RecipeError(f"{name} returned rows that are not in the batch", hint="keep the batch's index")
+    if not scores.index.is_unique or not scores.index.isin(prepared.features.index).all():
+        raise RecipeError(
+            f"{name} returned rows that are not in the batch, or one of them twice", hint="keep the batch's index"
+        )
     keys = prepared.keys.loc[scores.index, [key for key in prepared.keys if key not in scores.columns]]
     rows = pd.concat([keys, scores], axis=1)
     if recipe.output is not None:

@@ -18,13 +18,22 @@ M = TypeVar("M", default=Any)
 _SKOPS = "model.skops"
 _PICKLE = "model.pkl"
 
+# A model file names functions as well as types, and numpy and scipy have some that run code or read files
+# (numpy.testing.runstring, numpy.load): so of these two only what scikit-learn's estimators are made of.
+_TRUSTED_PACKAGES = ("sklearn.", "scipy.interpolate.", "scipy.sparse.", "scipy.spatial.", "scipy.stats.")
+_NEVER_TRUSTED = ("sklearn.datasets.", "sklearn.externals.", "sklearn.utils._testing.")
+_TRUSTED = frozenset(
+    {"numpy.dtype", "numpy.mean", "numpy.median", "numpy.min", "numpy.max", "numpy.sum"}
+    | {"scipy._lib.array_api_compat.numpy._aliases.asarray"}
+)
+
 
 class Trainer(ABC, Generic[H, M]):
     """The one class that a recipe must have: ``class MyTrainer(mealkit.Trainer[MyHyperparameters, Pipeline])``.
 
     Attributes:
         trusted_types: Names of further types that a model file may hold, such as ``lightgbm.sklearn.LGBMClassifier``.
-            Types of scikit-learn, numpy and scipy, and of the recipe's own package, need not be named.
+            What skops trusts, scikit-learn's types, and the recipe's own package need not be named.
         allow_pickle: Save with pickle, which can run any code when it is loaded. The choice is recorded in
             ``model.json``.
     """
@@ -89,5 +98,6 @@ class Trainer(ABC, Generic[H, M]):
 
     def _trusts(self, type_name: str) -> bool:
         own_package = type(self).__module__.partition(".")[0]
-        top = type_name.partition(".")[0]
-        return top in ("sklearn", "numpy", "scipy", own_package) or type_name in self.trusted_types
+        if type_name in self.trusted_types or type_name in _TRUSTED or type_name.startswith(f"{own_package}."):
+            return True
+        return type_name.startswith(_TRUSTED_PACKAGES) and not type_name.startswith(_NEVER_TRUSTED)
