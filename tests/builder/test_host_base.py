@@ -53,6 +53,8 @@ def test_what_is_in_it(host: Base, shared_store: Store) -> None:
     left_out = ("/test/", "/idlelib/", "/tkinter/", "/site-packages/", "/dist-packages/", "/ensurepip/", "_tkinter.")
     assert not [name for name in found if any(part in name for part in left_out)]
     assert found["/tmp"].mode == 0o1777
+    for program in ("/bin/sh", "/bin/cat"):
+        assert found[os.path.realpath(program)].mode == 0o755
     assert {"/etc/passwd", "/etc/group", "/etc/nsswitch.conf"} <= set(found)
     for member in found.values():
         assert (member.uid, member.gid) == (0, 0)
@@ -182,6 +184,7 @@ locale.setlocale(locale.LC_ALL, "")
 assert ssl.create_default_context().cert_store_stats()["x509_ca"] or not os.path.exists("/etc/ssl/certs")
 assert pwd.getpwuid(65532).pw_name == "mealkit"
 assert sys.getfilesystemencoding() == "utf-8"
+assert os.system("cat /etc/passwd >/dev/null") == 0
 assert all(os.path.exists(importlib.util.cache_from_source(module.__file__)) for module in (json, ssl, asyncio))
 ctypes.CDLL("libstdc++.so.6")
 print(sys.version_info[:2])
