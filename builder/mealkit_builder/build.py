@@ -115,6 +115,10 @@ class _Build:
 
     def run(self) -> ImageRecord:
         platforms = self._platforms()
+        if self.request.engine == "docker" or self.project.image.apt or self.project.image.dockerfile:
+            from .engine_build import check_engine_settings
+
+            check_engine_settings(self.project, self.request.engine, len(platforms))
         base_name = self.request.base or self.project.image.base
         spec = read_spec(self.project, self.store)  # before any thread: it guards imports
         with ThreadPoolExecutor(4, "mealkit-ask") as executor:
@@ -130,17 +134,33 @@ class _Build:
                 base = resolve_base(base_name, platform, self.project.image, self.store, self.request.environment)
                 bases[platform] = base
                 images.append(self._image(base, base_name, lock, spec, revision, previous[platform], known))
+        try:
+            report = self._bring(images, list(bases.values()), known)
+        finally:
+            for base in bases.values():
+                base.close()
+        return self._record(report, images, bases, base_name, lock, spec, revision.result())
+
+    def _bring(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> PushReport:
+        """The images to the target, by our own engine or by Docker's."""
+        if self.request.engine == "docker":
+            from .engine_build import build_in_engine
+
+            self.reporter.stage("building with the engine")
+            return build_in_engine(
+                images[0], bases[0], self.project, self.target, self.location, self.tags, self.store,
+                self.request.environment, self.reporter,
+            )  # fmt: skip
         self.reporter.stage("pushing")
-        report = push_image(
+        return push_image(
             images[0] if len(images) == 1 else images,
             self.target,
-            lambda digest: self._open(digest, list(bases.values())),
+            lambda digest: self._open(digest, bases),
             tags=self.tags,
             known=frozenset(known),
-            mount_from={d: repo for base in bases.values() for d, repo in base.mounts(self.location).items()},
+            mount_from={d: repo for base in bases for d, repo in base.mounts(self.location).items()},
             progress=lambda size: self.reporter.moved("upload", size),
         )
-        return self._record(report, images, bases, base_name, lock, spec, revision.result())
 
     def _platforms(self) -> tuple[Platform, ...]:
         named = self.request.platforms or self.project.image.platforms
@@ -161,7 +181,7 @@ class _Build:
 
     def _previous(self, platform: Platform) -> Pulled | None:
         """The image that the first tag names now: all its layers are in the repository."""
-        if not self.request.use_cache:
+        if not self.request.use_cache or self.request.engine == "docker":
             return None
         for tag in reversed(self.tags):
             try:
@@ -196,8 +216,9 @@ class _Build:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
             known |= last.known
         self.reporter.stage("making layers")
+        target = self.target if self.request.engine == "oci" else None
         layers = cook(
-            ingredients, there, self.target, self.store, self.reporter, self.tally, use_cache=self.request.use_cache
+            ingredients, there, target, self.store, self.reporter, self.tally, use_cache=self.request.use_cache
         )
         self._check_conflicts(wheels, python.minor)
         known |= {layer.digest for layer in layers}

@@ -36,19 +36,19 @@ class Tally:
 def cook(
     ingredients: Sequence[Ingredient],
     known: Mapping[str, Layer],
-    target: Target,
+    target: Target | None,
     store: Store,
     reporter: Reporter,
     tally: Tally,
     *,
     use_cache: bool = True,
 ) -> tuple[Layer, ...]:
-    """The layer of each ingredient, in order; every one is in the target when this returns.
+    """The layer of each ingredient, in order; every one is in the target (or the store) when this returns.
 
     Args:
         ingredients: What the image needs.
         known: Layers by key that the target already has.
-        target: Where the layers go.
+        target: Where the layers go; None: only into the store.
         store: Where layers and wheels are kept.
         reporter: Told of bytes.
         tally: Counts how the layers came.
@@ -87,7 +87,7 @@ def cook(
 def _cook_aside(
     wanted: Sequence[Ingredient],
     to_send: Sequence[Layer],
-    target: Target,
+    target: Target | None,
     store: Store,
     reporter: Reporter,
     tally: Tally,
@@ -129,7 +129,11 @@ def _cook_aside(
     return {layer.key: layer for layer in done}
 
 
-def _send(layer: Layer, target: Target, store: Store, reporter: Reporter, tally: Tally, *, probe: bool = True) -> None:
+def _send(
+    layer: Layer, target: Target | None, store: Store, reporter: Reporter, tally: Tally, *, probe: bool = True
+) -> None:
+    if target is None:
+        return
     reporter.expect("upload", layer.size)
     way = target.put_blob(
         layer.digest,

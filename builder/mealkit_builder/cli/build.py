@@ -117,7 +117,10 @@ def show(made: ImageRecord) -> None:
             ("platforms", ", ".join(made.platforms)),
             ("tags", ", ".join(made.tags)),
             ("size", size_text(made.size)),
-            ("layers", f"{ways}; {size_text(made.bytes_uploaded)} sent; {made.wheels_downloaded} wheels downloaded"),
+            (
+                "layers",
+                ways and f"{ways}; {size_text(made.bytes_uploaded)} sent; {made.wheels_downloaded} wheels downloaded",
+            ),
             ("source", f"{made.revision[:12]}{' with changes' if made.dirty else ''}" if made.revision else None),
             ("time", f"{made.seconds:.2f} s"),
         )

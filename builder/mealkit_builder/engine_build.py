@@ -1,0 +1,102 @@
+"""The engine ``docker``: an assembled image built from a Dockerfile by the engine, and brought to its target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mealkit.errors import UsageError, storage_error
+from mealkit.project import Project
+
+from .base import Base
+from .credentials import find_credentials
+from .dockerfile import base_in_engine, build_with_engine, context_files, plan_dockerfile, push_with_engine
+from .engine import connect
+from .engine_base import engine_image
+from .image import MANIFEST, Image
+from .layout import Layout
+from .progress import Reporter
+from .push import Moves, PushReport, push_image
+from .reference import LayoutLocation, Reference
+from .registry import Repository
+from .store import Store
+
+
+def build_in_engine(
+    image: Image,
+    base: Base,
+    project: Project,
+    target: Repository | Layout,
+    location: Reference | LayoutLocation,
+    tags: Sequence[str],
+    store: Store,
+    environment: Mapping[str, str],
+    reporter: Reporter,
+) -> PushReport:
+    """Build a Dockerfile that unpacks the image's own layers on the base, and push what the engine made of it.
+
+    The engine makes layers of its own from them, and so another digest, with its own times: two builds differ.
+
+    Raises:
+        EngineError: no engine answers, or it fails.
+        BuildError: a step of the Dockerfile failed.
+        RegistryError: the registry refused.
+    """
+    client = connect(environment)
+    try:
+        plan = plan_dockerfile(image, base.image, base_in_engine(client, base, reporter.stage), project.image.apt)
+        files = context_files(plan, store.blob_path)
+        made = build_with_engine(
+            plan, files, client, template=_template(project), platform=str(image.platform), report=reporter.stage
+        )
+        if isinstance(location, LayoutLocation):
+            built = engine_image(made, store, environment)
+            return push_image(built, target, lambda digest: store.blob_path(digest).open("rb"), tags=tags)
+        credentials = find_credentials(location.host, environment)
+        digest = push_with_engine(client, made, location, tags, credentials, reporter.stage)
+    finally:
+        client.close()
+    return PushReport(
+        digest=digest,
+        url=target.url(digest),
+        media_type=MANIFEST,
+        tags=tuple(tags),
+        platforms=((image.platform, digest),),
+        reused=Moves(),
+        mounted=Moves(),
+        uploaded=Moves(),
+    )
+
+
+def check_engine_settings(project: Project, engine: str, platforms: int) -> None:
+    """Refuse what only one of the engines can do.
+
+    Raises:
+        UsageError: packages or a Dockerfile with the engine ``oci``, or several platforms with ``docker``.
+    """
+    if engine == "oci" and (project.image.apt or project.image.dockerfile):
+        key = "apt" if project.image.apt else "dockerfile"
+        raise UsageError(
+            f"{key} needs the engine docker: mealkit's own engine runs nothing in the image",
+            where=f"{project.file}: tool.mealkit.image.{key}",
+            hint="build with --engine docker, or use a base that has the packages",
+        )
+    if engine == "docker" and platforms > 1:
+        raise UsageError(
+            "the engine docker builds for one platform at a time",
+            where=f"{project.file}: tool.mealkit.image.platforms",
+            hint="name one with --platform, or use the engine oci",
+        )
+
+
+def _template(project: Project) -> str | None:
+    if project.image.dockerfile is None:
+        return None
+    path = project.root / project.image.dockerfile
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            "there is no such Dockerfile template", where=str(path), hint="mend [tool.mealkit.image] dockerfile"
+        ) from None
+    except OSError as error:
+        raise storage_error(error, "cannot read the Dockerfile template") from error
