@@ -78,7 +78,7 @@ class ParquetBatchSaver(DataSaver):
         existing = self._existing()
         if existing is not None:
             return existing
-        with _disk("making the batch's folder"):
+        with _disk("making the batch's folder", self._dataset):
             self._is_new = not self._dataset.exists()
             self._folder = self._stage()
         return None
@@ -117,7 +117,7 @@ class ParquetBatchSaver(DataSaver):
                 where="output",
                 hint="declare the output rows in [tool.mealkit], then every batch is written in their types",
             ) from None
-        with _disk("writing the batch"):
+        with _disk("writing the batch", self._dataset):
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._folder / _PART, self.schema, compression="zstd")
             self._writer.write_table(table)
@@ -135,7 +135,7 @@ class ParquetBatchSaver(DataSaver):
         if self._writer is None:
             self.write_table(pa.table({}) if self.schema is None else self.schema.empty_table())
         target = self._dataset / f"{PARTITION}={self._batch_id}"
-        with _disk("committing the batch"):
+        with _disk("committing the batch", self._dataset):
             self._writer.close()
             part = self._folder / _PART
             with part.open("rb") as file:
@@ -267,8 +267,8 @@ def _remove_dead(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk(doing: str) -> Iterator[None]:
+def _disk(doing: str, where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise storage_error(error, doing) from error
+        raise storage_error(error, doing, where) from error

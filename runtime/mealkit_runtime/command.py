@@ -182,7 +182,7 @@ def _run(
                 with stopper.shielded():
                     write_atomic(file, reporter.redact(result.to_json()))
             except OSError as problem:
-                trouble = storage_error(problem, "writing the result")
+                trouble = storage_error(problem, "writing the result", file)
                 if error is None:
                     reporter.error(trouble)
                     return trouble.exit_code

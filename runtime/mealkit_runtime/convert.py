@@ -6,7 +6,7 @@ declared       in Arrow, in pandas        also accepted, without loss
 ``int``        int64; ``Int64`` if ``| None``   other integers, whole floats (how missing values leave integers)
 ``float``      float64, missing is NaN    integers, decimals
 ``str``        string                     categories
-``bool``       bool; ``boolean`` if ``| None``  0 and 1; in text also true, false, yes, no in any case
+``bool``       bool; ``boolean`` if ``| None``  0 and 1; in CSV true, false, yes, no in any case
 ``datetime``   timestamp[us], no zone     dates; text in ISO 8601; a zone is converted to UTC
 ``date``       timestamp[us] at midnight  dates; text in ISO 8601; times at midnight
 =============  =========================  ==============================================================
@@ -48,8 +48,10 @@ class Unconvertible(Exception):
         self.value = value
 
 
-def convert(array: Any, kind: str) -> Any:
+def convert(array: Any, kind: str, *, text: bool = False) -> Any:
     """A chunked array as the Arrow type of ``kind``.
+
+    ``text``: the format has no types (CSV), so texts may stand for numbers, true and false.
 
     Raises:
         Unconvertible: a value cannot be converted without loss.
@@ -63,10 +65,17 @@ def convert(array: Any, kind: str) -> Any:
     if array.type == ARROW[kind] and kind != "date":
         return array
     step = _STEPS[kind]
+
+    def attempt(part: Any) -> Any:
+        # A file that has types, and holds a number as a text, was written wrongly.
+        if not text and kind in ("int", "float", "bool") and is_text(part.type) and part.null_count < len(part):
+            raise _Refused
+        return step(part)
+
     try:
-        return step(array)
+        return attempt(array)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, _Refused) as error:
-        row = _first_failure(array, step)
+        row = _first_failure(array, attempt)
         raise Unconvertible(row, array[row].as_py()) from error
 
 

@@ -110,7 +110,7 @@ def staged(directory: Path, stopper: Stopper) -> Iterator[Path]:
         folder.chmod(0o777 & ~umask())
         (folder / ARTIFACT).mkdir()
     except OSError as error:
-        raise storage_error(error, "making the model directory") from None
+        raise storage_error(error, "making the model directory", directory) from None
     with stopper.staging(folder):
         try:
             yield folder
@@ -161,7 +161,7 @@ def place(folder: Path, directory: Path, facts: Mapping[str, Any], stopper: Stop
             raise SettingsError(
                 "another run put a model there meanwhile", where=str(directory), hint="name another folder"
             ) from None
-        raise storage_error(error, "writing the model") from error
+        raise storage_error(error, "writing the model", directory) from error
     return StoredModel(directory, _digest(text.encode()), json.loads(text))
 
 

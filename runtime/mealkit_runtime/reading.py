@@ -38,7 +38,10 @@ def guard(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise _unreadable(path, f"it is not UTF-8 (byte {error.start:,})", "write it as UTF-8") from None
+        hint = _hint(path)
+        raise _unreadable(
+            path, f"it is not UTF-8 (byte {error.start:,})", "write it as UTF-8" if hint == _AGAIN else hint
+        ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _unreadable(path, f"its compressed data are cut or broken ({error})", _AGAIN) from None
     except pa.ArrowException as error:

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from mealkit.context import Context
 from mealkit.errors import MealkitError, storage_error
-from mealkit.hyperparameters import Hyperparameters
+from mealkit.hyperparameters import Hyperparameters, secret_fields
 from mealkit.metrics import Metrics
 from mealkit.recipe import Recipe, author_code, load_class, load_recipe
 from mealkit.spec import RecipeSpec
+from mealkit.trainer import Trainer
 
 from .config import RunConfig
 from .dataset import Source, fingerprint, locate, read_all
 from .events import Reporter
+from .lean import lean_skops
 from .model import StoredModel, open_model
 from .stop import Stopper
 
@@ -141,13 +143,13 @@ class Run:
         """
         reference = self.spec.components.get("hyperparameters")
         cls = Hyperparameters if reference is None else load_class(reference, Hyperparameters, "hyperparameters")
-        hidden = _secrets(cls)
+        hidden = secret_fields(cls)
         given = self.config.given
         self.reporter.secrets = [str(given[name]) for name in hidden if str(given.get(name) or "")]
         if stored is not None:
             given = {**stored, **{name: value for name, value in given.items() if name in hidden}}
         decoded: Hyperparameters = cls.decode(given)
-        self.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=hidden)
+        self.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=set(hidden))
         return decoded
 
     def open_model(self) -> StoredModel:
@@ -170,8 +172,11 @@ class Run:
                 f"the model was trained with other versions: {', '.join(changed)}",
                 "train again with this image if the results look wrong",
             )
-        with self.stage("load"), self.author(f"{type(recipe.trainer).__name__}.load"):
-            return recipe.trainer.load(stored.artifact)
+        trainer = recipe.trainer
+        by_skops = type(trainer).load is Trainer.load and not trainer.allow_pickle
+        name = f"{type(trainer).__name__}.load"
+        with self.stage("load"), self.author(name), lean_skops() if by_skops else contextlib.nullcontext():
+            return trainer.load(stored.artifact)
 
     def describe_input(self, source: Source, *, whole: bool) -> dict[str, object]:
         """What tells the input from others, for records."""
@@ -200,26 +205,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def disk_error(error: MealkitError, doing: str) -> MealkitError:
+def disk_error(error: MealkitError, doing: str, where: object) -> MealkitError:
     """The storage error behind a recipe's failing write, if that is what it is; else ``error`` itself."""
     cause = error.__cause__
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (28, 30, 122, 5):
-            return storage_error(cause, doing)
+            return storage_error(cause, doing, where)
         cause = cause.__cause__
     return error
-
-
-def _secrets(cls: type[Hyperparameters]) -> set[str]:
-    """Fields whose values must not be shown or stored."""
-    from pydantic import SecretBytes, SecretStr
-
-    def holds(annotation: Any) -> bool:
-        if isinstance(annotation, type) and issubclass(annotation, (SecretStr, SecretBytes)):
-            return True
-        return any(holds(part) for part in getattr(annotation, "__args__", ()))
-
-    return {name for name, info in cls.model_fields.items() if holds(info.annotation)}
 
 
 def _seed(seed: int) -> None:

@@ -132,7 +132,7 @@ def conform(table: Any, schema: Schema, where: str, first_row: int = 1, *, text:
         source = table[name]
         if text and column.kind == "str" and not column.nullable:
             source = pc.fill_null(source, "")  # a text that may not be missing: nothing between the commas is ""
-        arrays[name] = _checked(source, column, where, first_row)
+        arrays[name] = _checked(source, column, where, first_row, text)
     for column in schema.columns:
         if column.name not in arrays and not column.required and column.kind != "any" and column.default is not None:
             arrays[column.name] = pa.chunked_array([pa.repeat(_scalar(column), len(table))])
@@ -147,9 +147,9 @@ def _scalar(column: Column) -> Any:
     return pa.scalar(value, ARROW[column.kind])
 
 
-def _checked(array: Any, column: Column, where: str, first_row: int) -> Any:
+def _checked(array: Any, column: Column, where: str, first_row: int, text: bool) -> Any:
     try:
-        typed = convert(array, column.kind)
+        typed = convert(array, column.kind, text=text)
     except Unconvertible as error:
         raise _bad(
             column, where, first_row + error.row, f"is {_show(error.value)}, which is not {column.article}"

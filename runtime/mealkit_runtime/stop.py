@@ -75,7 +75,8 @@ class Stopper:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.set_wakeup_fd(old_fd)
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # A signal more must not disturb a process that is on its way out because of the first.
+                signal.signal(number, signal.SIG_IGN if self.requested else handler)
             os.close(writer)  # the watchdog reads end of file, closes its end and returns
             watchdog.join(1)
 

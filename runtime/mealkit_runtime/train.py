@@ -43,7 +43,7 @@ def train(run: Run) -> None:
                 with run.author(f"{name}.load"):
                     model = recipe.trainer.load(folder / models.ARTIFACT)
             except MealkitError as error:
-                raise disk_error(error, "saving the model") from error.__cause__
+                raise disk_error(error, "saving the model", config.model) from error.__cause__
             files = models.files_of(folder)
         _judge(run, recipe, model, validation, context)
         run.stopper.check()
