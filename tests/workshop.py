@@ -222,15 +222,17 @@ def make_workshop(folder: Path, pantry: Path) -> Workshop:
     return Workshop(folder, index, pantry, base, environment)
 
 
-def make_base(folder: Path, *, platform: Platform | None = None, glibc: str = "2.36", version: str = VERSION,
+def make_base(folder: Path, *, platforms: Sequence[str] = ("amd64",), glibc: str = "2.36", version: str = VERSION,
               musl: bool = False) -> str:
     """A base image that has nothing but what tells which Python and C library it would have; its name ``oci:DIR``."""
     name = "lib/ld-musl-x86_64.so.1" if musl else "usr/lib/x86_64-linux-gnu/libc.so.6"
     content = b"\0" + b"1.2.4\0" if musl else f"GNU C Library (tests) stable release version {glibc}.\n".encode()
     layer, data = tiny_layer(name, content, kind="")
     config = ImageConfig(env=(("PATH", "/usr/local/bin:/usr/bin:/bin"), ("PYTHON_VERSION", version)))
-    image = append(Image(platform or Platform("linux", "amd64"), config=config), replace(layer, key="", title=""))
-    push_image(image, Layout(folder), lambda digest: io.BytesIO(data), tags=("latest",))
+    images = [append(Image(Platform("linux", architecture), config=config), replace(layer, key="", title=""))
+              for architecture in platforms]
+    push_image(images if len(images) > 1 else images[0], Layout(folder), lambda digest: io.BytesIO(data),
+               tags=("latest",))
     return f"oci:{folder}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -10,12 +9,10 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from images import tiny_layer
-from workshop import MEALKIT, VERSION, Workshop, commit, make_base, uploads
+from workshop import MEALKIT, Workshop, commit, make_base, uploads
 
 from mealkit.errors import (
     BaseImageError,
@@ -28,12 +25,9 @@ from mealkit.errors import (
     WheelError,
 )
 from mealkit_builder.build import build
-from mealkit_builder.image import Image, ImageConfig, append
 from mealkit_builder.layout import Layout
-from mealkit_builder.platform import Platform
 from mealkit_builder.progress import Silent
 from mealkit_builder.pull import pull_image
-from mealkit_builder.push import push_image
 from mealkit_builder.record import history_file, read_records
 from mealkit_builder.testing import MemoryRegistry
 
@@ -221,7 +215,7 @@ def test_another_repository_gets_the_layers_from_the_cache(workshop: Workshop, m
 
 
 def test_two_platforms_make_an_index(workshop: Workshop, memory: MemoryRegistry) -> None:
-    base = make_two(workshop)
+    base = make_base(workshop.folder / "two", platforms=("amd64", "arm64"))
     root = workshop.recipe(base=base, image='platforms = ["linux/amd64", "linux/arm64"]')
     record = workshop.build(root, place(memory))
     assert set(record.platforms) == {"linux/amd64", "linux/arm64"}
@@ -233,19 +227,8 @@ def test_two_platforms_make_an_index(workshop: Workshop, memory: MemoryRegistry)
     assert uploads(memory) == []
 
 
-def make_two(workshop: Workshop) -> str:
-    """A base for two platforms."""
-    layer, data = tiny_layer("usr/lib/x86_64-linux-gnu/libc.so.6", b"GNU C Library stable release version 2.36.\n")
-    config = ImageConfig(env=(("PATH", "/usr/local/bin:/usr/bin"), ("PYTHON_VERSION", VERSION)))
-    images = [append(Image(Platform("linux", name), config=config), replace(layer, key="", title="", kind=""))
-              for name in ("amd64", "arm64")]
-    folder = workshop.folder / "two"
-    push_image(images, Layout(folder), lambda digest: io.BytesIO(data), tags=("latest",))
-    return f"oci:{folder}"
-
-
 def test_an_image_for_arm64_is_built_here(workshop: Workshop) -> None:
-    base = make_base(workshop.folder / "arm", platform=Platform("linux", "arm64"))
+    base = make_base(workshop.folder / "arm", platforms=("arm64",))
     record = workshop.build(workshop.recipe(base=base), platforms=("linux/arm64",))
     assert set(record.platforms) == {"linux/arm64"}
 
@@ -322,7 +305,7 @@ def test_a_base_that_cannot_be_used_stops_the_build(
     workshop: Workshop, memory: MemoryRegistry, base: str, kind: type[Exception], said: str
 ) -> None:
     if base == "arm":
-        base = make_base(workshop.folder / "arm", platform=Platform("linux", "arm64"))
+        base = make_base(workshop.folder / "arm", platforms=("arm64",))
     elif base == "old":
         base = make_base(workshop.folder / "old", version="3.9.18")
     with pytest.raises(kind, match=said):
@@ -346,13 +329,13 @@ def test_a_push_that_fails_leaves_the_old_tags(workshop: Workshop, memory: Memor
 def test_a_killed_build_leaves_no_tag_and_the_next_goes_on(workshop: Workshop) -> None:
     with MemoryRegistry() as memory:
         root = workshop.recipe()
-        hold = threading.Event()
+        hold, killed = threading.Event(), threading.Event()
         before = memory.due_fault
 
         def slow(method: str, path: str) -> object:
             if method == "PUT" and "/manifests/" in path:
                 hold.set()
-                threading.Event().wait(20)  # until it is killed
+                killed.wait(20)
             return before(method, path)
 
         memory.due_fault = slow  # type: ignore[method-assign, assignment]
@@ -363,6 +346,7 @@ def test_a_killed_build_leaves_no_tag_and_the_next_goes_on(workshop: Workshop) -
         finally:
             process.kill()
             process.communicate(timeout=10)
+            killed.set()
         assert memory.tags("team/tiny") == set()
         assert not (root / ".mealkit").exists()
         memory.due_fault = before  # type: ignore[method-assign]
