@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,11 +119,13 @@ def debian(bookworm: str, shared_store: Store) -> Base:
 
 
 @pytest.fixture(scope="module")
-def built(engine: Any, debian: Base, shared_store: Store) -> str:
+def built(engine: Any, debian: Base, shared_store: Store) -> Iterator[str]:
     image = probe_image(debian, shared_store)
     image = replace(image, config=set_env(set_labels(image.config, {"io.nasty": NASTY}), {"NASTY": NASTY}))
     plan = plan_dockerfile(image, debian.image, base_in_engine(engine, debian, lambda line: None))
-    return build_with_engine(plan, context_files(plan, shared_store.blob_path), engine)
+    image_id = build_with_engine(plan, context_files(plan, shared_store.blob_path), engine)
+    yield image_id
+    engine.api.remove_image(image_id, force=True)
 
 
 @pytest.mark.engine
