@@ -29,7 +29,9 @@ def run_mode(mode: str, project: Path, arguments: tuple[str, ...]) -> int:
     from mealkit_runtime.command import main
 
     if {"-h", "--help"} & set(arguments):
-        return main([mode, *arguments], spec=None, prog="mealkit")
+        status = main([mode, *arguments], spec=None, prog="mealkit")
+        click.echo("\nthe recipe is that of this folder, or of the one that --project DIR names")
+        return status
     import sys
 
     from mealkit.describe import describe_project
