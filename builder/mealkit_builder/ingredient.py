@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mealkit
 from mealkit.project import Project
 
+from .component import check_components
 from .layer import Layer
 from .layering import (
     VENV,
@@ -127,14 +128,22 @@ def own_ingredient(
 def recipe_ingredient(
     project: Project, spec: str, minor: str, interpreter: Interpreter | None, store: Store
 ) -> Ingredient:
-    """The recipe's package, as it would be installed, and its specification."""
+    """The recipe's package, as it would be installed, and its specification.
+
+    Raises:
+        SecretFoundError: a credential file or a private key would be packed.
+        ProjectError: a file cannot be packed, or the project names a module or class that is not there.
+    """
     files = {name: path.read_bytes() for name, path in recipe_files(project).items()}
     requirements = tuple(text for text in project.dependencies if not is_own(text))
     files |= metadata_files(
         project.name, project.version, project.summary, project.requires_python, requirements, files
     )
     further: list[Entry] = [FileEntry(RECIPE_FILE, spec.encode())]
-    return _tree("recipe", f"{project.name} {project.version}", files, further, minor, interpreter, store)
+    made = _tree("recipe", f"{project.name} {project.version}", files, further, minor, interpreter, store)
+    if store.known_layer(made.key) is None:  # it was right when it was made, and is the same
+        check_components(project, files)
+    return made
 
 
 def _tree(

@@ -69,9 +69,10 @@ def test_every_user_can_read_the_recipe_and_nobody_write_it(root: Path, store: S
 
 def test_the_key_depends_on_all_that_the_layer_does(root: Path, store: Store, interpreter: Interpreter) -> None:
     keys = [recipe(root, store, interpreter).key, recipe(root, store).key, recipe(root, store, spec="{}").key]
-    (root / "tiny" / "model.py").write_text("# another\n")
+    with (root / "tiny" / "model.py").open("a") as file:
+        file.write("# another\n")
     keys.append(recipe(root, store).key)
-    (root / "tiny" / "model.py").rename(root / "tiny" / "other.py")
+    (root / "tiny" / "__init__.py").rename(root / "tiny" / "other.py")
     keys.append(recipe(root, store).key)
     (root / "pyproject.toml").write_text((root / "pyproject.toml").read_text().replace("1.0.0", "1.0.1"))
     keys.append(recipe(root, store).key)
