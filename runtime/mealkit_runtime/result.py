@@ -66,9 +66,11 @@ class RunResult:
         name = f"{self.recipe.get('name', '')} {self.recipe.get('version', '')}".strip()
         took = f" in {self.seconds['total']:.1f} s" if "total" in self.seconds else ""
         lines = [f"{self.mode} {name}: {self.status}{took}, run {self.run_id or '-'}"]
-        for metric in (self.metrics or {}).get("metrics", ()):
+        values = (self.metrics or {}).get("metrics", ())
+        width = max((len(metric["name"]) for metric in values), default=0)
+        for metric in values:
             value = metric["value"]
-            lines.append(f"  {metric['name']:<12} {'undefined' if value is None else f'{value:.6g}':>12}")
+            lines.append(f"  {metric['name']:<{width}}  {'undefined' if value is None else f'{value:.6g}':>12}")
         if self.model is not None:
             lines.append(f"  model        {self.model['directory']}  {self.model['digest'][:19]}")
         if self.batch is not None:

@@ -18,12 +18,11 @@ from mealkit.hyperparameters import Hyperparameters, secret_fields
 from mealkit.metrics import Metrics
 from mealkit.recipe import Recipe, author_code, load_class, load_recipe
 from mealkit.spec import RecipeSpec
-from mealkit.trainer import Trainer
 
+from . import lean
 from .config import RunConfig
 from .dataset import Source, fingerprint, locate, read_all
 from .events import Reporter
-from .lean import lean_skops
 from .model import StoredModel, open_model
 from .stop import Stopper
 
@@ -172,11 +171,8 @@ class Run:
                 f"the model was trained with other versions: {', '.join(changed)}",
                 "train again with this image if the results look wrong",
             )
-        trainer = recipe.trainer
-        by_skops = type(trainer).load is Trainer.load and not trainer.allow_pickle
-        name = f"{type(trainer).__name__}.load"
-        with self.stage("load"), self.author(name), lean_skops() if by_skops else contextlib.nullcontext():
-            return trainer.load(stored.artifact)
+        with self.stage("load"), self.author(f"{type(recipe.trainer).__name__}.load"):
+            return lean.load(recipe.trainer, stored.artifact)
 
     def describe_input(self, source: Source, *, whole: bool) -> dict[str, object]:
         """What tells the input from others, for records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -25,13 +26,13 @@ def init(folder: Path, name: str | None, kind: str) -> None:
     Example:
       mealkit init churn && cd churn
       mealkit check
-      mealkit train --input data/training.csv --model model/
+      mealkit train --input data/customers.csv --model model/
     """  # noqa: D301
     from mealkit_builder.scaffold import make_recipe
 
     made = make_recipe(folder, name or re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-"), kind)
     click.echo(f"made {made.name!r} ({kind}) in {folder}: {made.files} files")
     click.echo("next:")
-    click.echo(f"  cd {folder}")
+    click.echo(f"  cd {shlex.quote(str(folder))}")
     for line in made.next_steps:
         click.echo(f"  {line}")
