@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,29 @@ def test_help_teaches(run: Runner) -> None:
         assert "mealkit score --input" in outcome.out
     assert run("--version").out.startswith("mealkit-runtime ")
     assert run().code == 2
+
+
+def test_a_saver_of_the_recipes_own(run: Runner, churn: RecipeSpec, data: Path, model: Path, tmp_path: Path) -> None:
+    import importlib
+
+    spec = replace(churn, components={**churn.components, "saver": "churn.model:LoudSaver"})
+    calls = importlib.import_module("churn.model").LoudSaver.calls
+
+    def scored(output: object, run_id: str) -> tuple[Outcome, list[str]]:
+        calls.clear()
+        plans = f"plans={data}/plans.csv"
+        outcome = run(
+            "score", "--input", data / "new.parquet", "--input", plans, "--model", model, "--output", output,
+            "--run-id", run_id, "--batch-rows", "300", *JSON, spec=spec,
+        )  # fmt: skip
+        return outcome, list(calls)
+
+    outcome, asked = scored("somewhere", "new")
+    assert outcome.code == 0, outcome.err
+    assert asked == ["open new", "write", "write", "commit"]
+    assert outcome.result["batch"]["rows"] == outcome.result["rows_scored"] == 120
+    outcome, asked = scored("somewhere", "again")
+    assert (outcome.code, asked, outcome.result["batch"]["existed"]) == (0, ["open again"], True)
+    outcome, asked = scored("broken", "new")
+    assert (outcome.code, asked) == (5, ["open new", "write", "abort"])
+    assert "ConnectionError: the database is gone" in outcome.error["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from typing import ClassVar
 
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -73,3 +74,31 @@ class ChurnScorer(mealkit.Scorer[Pipeline]):
         if how == "wide":
             probability = probability + 1
         return pd.DataFrame({"probability": probability, "events": batch["events"]}, index=batch.index)
+
+
+class LoudSaver(mealkit.DataSaver):
+    """A saver of the recipe's own, which notes what is asked of it."""
+
+    calls: ClassVar[list[str]] = []
+
+    def open(self, dataset, context):
+        self.calls.append(f"open {context.run_id}")
+        if context.run_id == "again":
+            return mealkit.BatchRecord("again", dataset, 7, existed=True)
+        self.dataset = dataset
+        self.rows = 0
+        return None
+
+    def write(self, rows):
+        assert isinstance(rows, pd.DataFrame)
+        self.calls.append("write")
+        if self.dataset == "broken":
+            raise ConnectionError("the database is gone")
+        self.rows += len(rows)
+
+    def commit(self):
+        self.calls.append("commit")
+        return mealkit.BatchRecord("new", self.dataset, self.rows)
+
+    def abort(self):
+        self.calls.append("abort")
