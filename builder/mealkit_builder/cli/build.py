@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._options import json_option, project_option
+from ._options import json_option, project_option, repository_of
 from ._output import print_json, print_pairs, size_text
 from ._progress import TerminalReporter
 
@@ -63,21 +63,11 @@ def build(
       mealkit build --to localhost:5000/shop   to another one
       mealkit build --to oci:/srv/images --json
     """  # noqa: D301
-    from mealkit.errors import UsageError
     from mealkit_builder.build import BuildRequest
     from mealkit_builder.build import build as build_image
 
     if push and to is None:
-        from mealkit.project import read_project
-
-        recipe = read_project(project)
-        to = recipe.image.repository
-        if to is None:
-            raise UsageError(
-                "the project names no repository to push to",
-                where=f"{recipe.file}: tool.mealkit.image.repository",
-                hint='set repository = "host/repo" there, or name one with --to',
-            )
+        to = repository_of(project)
     request = BuildRequest(
         project=project,
         to=to,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ._options import json_option, project_option
+from ._options import json_option, project_option, repository_of
 from ._output import print_json, size_text
 from ._progress import TerminalReporter
 
@@ -29,19 +29,10 @@ def push(url: str | None, project: Path, to: str | None, tags: tuple[str, ...], 
       mealkit push oci:/srv/images@sha256:… --to registry.example.com/team/shop
     """  # noqa: D301
     from mealkit.errors import UsageError
-    from mealkit.project import read_project
     from mealkit_builder.copying import copy_image
     from mealkit_builder.record import history_file, read_records
 
-    if to is None:
-        recipe = read_project(project)
-        to = recipe.image.repository
-        if to is None:
-            raise UsageError(
-                "the project names no repository to push to",
-                where=f"{recipe.file}: tool.mealkit.image.repository",
-                hint='set repository = "host/repo" there, or name one with --to',
-            )
+    to = to or repository_of(project)
     if url is None:
         records = list(read_records(history_file(project)))
         if not records:
