@@ -87,14 +87,15 @@ class Trainer(ABC, Generic[H, M]):
                 where=str(directory),
                 hint="was it written by another recipe, or by a trainer with its own save?",
             )
-        unknown = [name for name in skops.io.get_untrusted_types(file=path) if not self._trusts(name)]
+        untrusted = skops.io.get_untrusted_types(file=path)
+        unknown = [name for name in untrusted if not self._trusts(name)]
         if unknown:
             raise ModelError(
                 f"the model holds types that are not trusted: {', '.join(unknown)}",
                 where=str(path),
                 hint="if they are yours, name them in Trainer.trusted_types",
             )
-        return skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))  # type: ignore[no-any-return]
+        return skops.io.load(path, trusted=untrusted)  # type: ignore[no-any-return]
 
     def _trusts(self, type_name: str) -> bool:
         own_package = type(self).__module__.partition(".")[0]
