@@ -1,0 +1,167 @@
+"""``python -m bench``: measure, and write the results down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from . import base, extra, startup, wheels
+from .engine import Engine, find_engine
+from .machine import read_machine
+from .registry import Place, fresh_registry
+from .report import insert, render
+from .result import Extra, Result, from_json
+from .scenario import SCENARIOS, Round, Sample
+from .side import Docker, Mealkit
+from .source import ROOT, Source
+from .timing import median
+
+_EXTRAS = {"x": "sizes, pulls, download, lock, --help", "l": "wheels to layers", "s": "the runtime's start"}
+_WHERE = Path("/var/tmp")  # a real disk: /tmp may be memory
+
+
+@click.command()
+@click.option("--repeats", default=5, show_default=True, help="Rounds of all scenarios.")
+@click.option(
+    "--only",
+    default=",".join((*SCENARIOS, *_EXTRAS)),
+    show_default=True,
+    help="Letters: " + "; ".join(f"{key}: {what}" for key, what in {**SCENARIOS, **_EXTRAS}.items()),
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all that was measured to this file.")
+@click.option("--markdown", type=click.Path(path_type=Path, exists=True), help="Put the tables into this page.")
+@click.option(
+    "--from", "old", type=click.Path(path_type=Path, exists=True), help="Measure nothing: take a --json file."
+)
+@click.option(
+    "--recipe", type=click.Path(path_type=Path, exists=True), default=ROOT / "sample_recipe", help="What is built."
+)
+def main(
+    repeats: int, only: str, json_file: Path | None, markdown: Path | None, old: Path | None, recipe: Path
+) -> None:
+    """Build a recipe with mealkit and with docker, in turn, to the same registry, and compare.
+
+    Needs a Docker engine, docker-registry, mmdebstrap and the network. Images named bench/… are removed at the end, and
+    so is BuildKit's build cache, all of it: that is what a fresh machine has.
+    """
+    letters = frozenset(filter(None, only.replace(" ", "").split(",")))
+    unknown = letters - {*SCENARIOS, *_EXTRAS}
+    if unknown:
+        raise click.UsageError(f"there is no {', '.join(sorted(unknown))}; see --help")
+    if old is not None:
+        result = from_json(old.read_text(encoding="utf-8"))
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="mealkit-bench-", dir=_WHERE))
+        engine = find_engine(folder / "docker")
+        try:
+            result = measure(folder, engine, recipe, repeats, letters)
+        finally:
+            engine.forget_all()
+            shutil.rmtree(folder, ignore_errors=True)
+    if json_file is not None:
+        json_file.write_text(result.to_json() + "\n", encoding="utf-8")
+    if markdown is not None:
+        insert(markdown, result)
+    click.echo(render(result))
+
+
+def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: frozenset[str]) -> Result:
+    """Set up, run the rounds and what else is asked for."""
+    started, load = time.perf_counter(), os.getloadavg()[0]
+    say("the base image")
+    engine.forget_images()
+    seed = folder / "seed"
+    with fresh_registry(seed) as place:
+        version = base.push_base(place, engine, folder / "base")
+    say("the recipe, its lock and its wheels")
+    source = Source(folder / "project", folder / "context", version.rpartition(".")[0], dict(os.environ))
+    source.prepare(recipe)
+    pin = source.new_pin()
+    store = folder / "store"
+    fetch, fetched = extra.fetch_seconds(source, store)
+    mealkit = Mealkit(source, folder / "cache", store)
+    with fresh_registry(folder / "registry-prime", seed) as place:
+        extra.prime_pip(source, engine, place, folder / "pip")
+    sides = mealkit, Docker(source, engine, buildkit=False), Docker(source, engine, buildkit=True)
+    extra.help_seconds(mealkit, 1)  # writes bytecode
+    samples: list[Sample] = []
+    for number in range(repeats):
+        say(f"round {number + 1} of {repeats}")
+        samples += Round(number, letters & {*SCENARIOS}, source, *sides, seed, folder, pin, show).run()
+    more = splicing = start = None
+    if letters & {"x", "s"}:
+        say("images")
+        with fresh_registry(folder / "registry-images", seed) as place:
+            if "x" in letters:
+                times = (extra.help_seconds(mealkit, 10), extra.lock_seconds(mealkit, source, pin, 3))
+                images, docker_uv, plain = _images(mealkit, sides[2], engine, place, folder, min(repeats, 3))
+                more = Extra(*times, fetch, fetched, images, docker_uv, plain)
+            if "s" in letters:
+                say("the runtime's start")
+                url = mealkit.build(place).url
+                engine.docker("pull", "-q", url)
+                start = startup.measure(engine, url, folder / "start", 5 if repeats > 1 else 2)
+    if "l" in letters:
+        say("wheels to layers")
+        splicing = wheels.compare(source.wheels(), store, source.minor, max(repeats, 3))
+    return Result(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        command=" ".join(["./task bench", *sys.argv[1:]]),
+        repeats=repeats,
+        seconds=time.perf_counter() - started,
+        machine=read_machine(engine.program),
+        load=(load, os.getloadavg()[0]),
+        packages=len(source.wheels()),
+        new_pin=pin,
+        samples=tuple(samples),
+        extra=more,
+        splicing=splicing,
+        startup=start,
+    )
+
+
+def _images(
+    mealkit: Mealkit, docker: Docker, engine: Engine, place: Place, folder: Path, repeats: int
+) -> tuple[dict[str, dict[str, float]], float, float]:
+    """Sizes and pulls of both images, docker's build with uv, and mealkit on a base that tells nothing."""
+    urls = {side.name: side.build(place).url for side in (mealkit, docker)}
+    pulls: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
+    for _ in range(repeats):
+        for name, url in urls.items():
+            pulls[name].append(extra.pull(engine, url))
+    images = {
+        name: {
+            **extra.image_size(place, urls[name]),
+            "unpacked": values[0]["unpacked"],
+            "seconds": median([value["seconds"] for value in values]),
+            "pulls": len(values),
+        }
+        for name, values in pulls.items()
+    }
+    plain = extra.plain_base_seconds(mealkit, engine, place, folder / "plain", repeats)
+    return images, extra.docker_with_uv(mealkit.source, engine, place, folder / "uv"), plain
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    click.secho(text, bold=True, err=True)
+
+
+def show(sample: Sample) -> None:
+    """A sample, as it was made."""
+    traffic = asdict(sample.traffic)
+    click.echo(
+        f"  {sample.scenario}  {sample.side:<16} {sample.seconds:7.2f} s  load {sample.load:.1f}  {traffic}", err=True
+    )
+
+
+if __name__ == "__main__":
+    main()

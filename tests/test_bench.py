@@ -1,0 +1,226 @@
+"""The benchmark's pieces work: timing, traffic, sources, the wheels' comparison and the report, on tiny inputs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))
+sys.path.append(str(ROOT / "tests" / "builder"))
+
+from bench import __main__ as command
+from bench.engine import Engine
+from bench.machine import Machine
+from bench.registry import Traffic, fresh_registry
+from bench.report import BEGIN, END, insert, render
+from bench.result import Extra, Result, from_json
+from bench.scenario import Round, Sample
+from bench.side import Built
+from bench.source import Source
+from bench.startup import Startup
+from bench.timing import Timed, run
+from bench.wheels import Splicing, compare
+from services import RunningRegistry
+from wheels_for_tests import make_wheel
+
+from mealkit.project import read_project
+from mealkit_builder.lock import lock_inputs
+from mealkit_builder.store import Store
+
+LOCK = """\
+lock-version = "1.0"
+created-by = "hand"
+
+[[packages]]
+name = "tiny"
+version = "1.0"
+
+[[packages.wheels]]
+name = "tiny-1.0-py3-none-any.whl"
+url = "file:///nowhere/tiny-1.0-py3-none-any.whl"
+size = 9
+hashes = {{ sha256 = "{sha256}" }}
+
+[tool.mealkit]
+inputs = "{inputs}"
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    recipe = tmp_path / "recipe"
+    (recipe / "tiny_recipe").mkdir(parents=True)
+    (recipe / "tiny_recipe" / "__init__.py").write_text("")
+    (recipe / "tiny_recipe" / "model.py").write_text("import mealkit\n\n\nclass T(mealkit.Trainer): ...\n")
+    (recipe / "pyproject.toml").write_text(
+        '[project]\nname = "tiny-recipe"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = [\n  "tiny",\n]\n'
+        '[tool.mealkit]\nkind = "custom"\ntrainer = "tiny_recipe.model:T"\n'
+    )
+    (recipe / "pylock.toml").write_text(LOCK.format(sha256="0" * 64, inputs=lock_inputs(read_project(recipe))))
+    made = Source(tmp_path / "project", tmp_path / "context", "3.11", {})
+    made.prepare(recipe)
+    return made
+
+
+def test_a_command_is_timed_and_its_memory_told(tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", "b = bytearray(50_000_000); print('hi')"], {}, tmp_path)
+    assert 0 < done.seconds < 20
+    assert done.peak > 50_000_000
+    assert done.output == "hi\n"
+    assert (done + done).seconds == 2 * done.seconds
+
+
+def test_a_command_that_fails_tells_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(click.ClickException, match="no such luck"):
+        run([sys.executable, "-c", "raise SystemExit('no such luck')"], {}, tmp_path)
+
+
+def test_both_sides_have_the_same_sources_and_pins(source: Source) -> None:
+    assert (source.context / "requirements.txt").read_text() == "tiny==1.0\n"
+    assert "COPY recipe/" in (source.context / "Dockerfile").read_text()
+    assert (source.context / "mealkit" / "mealkit_runtime" / "__init__.py").is_file()
+    commits = subprocess.run(["git", "log", "--oneline"], cwd=source.project, capture_output=True, check=True).stdout
+    assert commits.count(b"\n") == 1
+    texts = set()
+    for _ in range(3):
+        source.edit()
+        ours, theirs = (root / "tiny_recipe" / "model.py" for root in (source.project, source.context / "recipe"))
+        assert ours.read_text() == theirs.read_text()
+        texts.add(ours.read_text())
+    assert len(texts) == 3
+    assert all(text.count("# edit") == 1 for text in texts)
+
+
+def test_a_dependency_is_added_and_taken_away(source: Source) -> None:
+    source.require("tabulate==0.9")
+    assert read_project(source.project).dependencies == ("tabulate==0.9", "tiny")
+    assert (source.context / "requirements.txt").read_text() == "tiny==1.0\ntabulate==0.9\n"
+    source.require(None)
+    assert read_project(source.project).dependencies == ("tiny",)
+    assert source.wheels()[0].name == "tiny"
+
+
+@pytest.mark.registry
+def test_a_round_asks_both_sides_in_turn_and_counts_what_they_send(
+    source: Source, tmp_path: Path, registry: RunningRegistry
+) -> None:
+
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.calls: list[str] = []
+
+        def forget(self, *, keep_wheels: bool = False) -> None:
+            self.calls.append("forget")
+
+        def build(self, place, *, fresh: bool = False) -> Built:  # type: ignore[no-untyped-def]
+            self.calls.append("fresh" if fresh else "build")
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            opener.open(f"http://{place.host}/v2/", timeout=5).close()
+            return Built(Timed(1.0, 2, ""), "url", {"wheels_downloaded": 0})
+
+    with fresh_registry(tmp_path / "seed"):
+        (tmp_path / "seed" / "storage").mkdir(exist_ok=True)
+    sides = [Fake("mealkit"), Fake("docker classic"), Fake("docker buildkit")]
+    told: list[Sample] = []
+    round_ = Round(1, frozenset("abe"), source, *sides, tmp_path / "seed", tmp_path, "tabulate==0.9", told.append)
+    samples = list(round_.run())
+    assert [(one.scenario, one.side) for one in samples] == [
+        ("a", "docker classic"), ("a", "mealkit"), ("b", "docker classic"), ("b", "mealkit"),
+        ("b", "docker buildkit"), ("b", "mealkit"), ("e", "docker buildkit"), ("e", "mealkit"),
+    ]  # fmt: skip
+    assert {one.traffic for one in samples} == {Traffic(1, 2, 0)}
+    assert len(told) == len(samples) + 2  # (w) was not asked for, but what follows needs it
+    assert sides[0].calls == ["forget", "build", "build", "forget", "build", "build", "forget", "fresh"]
+
+
+def test_wheels_become_layers_both_ways(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "tiny", "1.0", {"tiny/__init__.py": b"x = 1\n" * 1000})
+    store = Store(tmp_path / "store")
+    assert wheel.path is not None
+    store.add_blob(wheel.sha256, wheel.path.read_bytes())
+    found = compare([replace(wheel, path=None)], store.root, "3.11", 1)
+    assert (found.wheels, found.layers) == (1, 1)
+    assert found.spliced_size > 0
+    assert found.recompressed_size > 0
+    assert list(tmp_path.glob("mealkit-bench-*")) == []
+
+
+def _sample(scenario: str, side: str, seconds: float) -> Sample:
+    return Sample(scenario, side, seconds, 0.5, 90_000_000, Traffic(9, 3400, 97_000), "u", {"wheels_downloaded": 0})
+
+
+def _result() -> Result:
+    samples = [_sample("b", "mealkit", value) for value in (0.2, 0.3, 0.1)]
+    samples += [_sample("b", "docker buildkit", 0.5), _sample("e", "mealkit", 1), _sample("a", "mealkit", 8)]
+    samples += [_sample("a", "docker classic", 44.0)]
+    images = {"mealkit": {"compressed": 2e8, "layers": 19, "unpacked": 7e8, "seconds": 9.0, "pulls": 2}}
+    return Result(
+        "2026-11-23 21:00", "./task bench", 3, 600.0, Machine("CPU", 2, 2**34, "6", {"mealkit": "0.1.0"}, "abc"),
+        (0.1, 2.0), 20, "tabulate==0.9", tuple(samples), Extra(0.05, 1.0, 0.4, 134_000_000, images, 38.0, 1.5),
+        Splicing(20, 134_000_000, 7, 0.7, 134_500_000, 17.0, 131_000_000), Startup(0.3, 1.5, 0.5, 1.9, 5),
+    )  # fmt: skip
+
+
+def test_the_report_gives_medians_and_judges_targets() -> None:
+    text = render(_result())
+    assert (
+        "| (b) one source file changed | **0.20** (0.10 to 0.30, 3) | – | **0.50** (0.50 to 0.50, 1) | 2.5× |" in text
+    )
+    assert "| (b) at least 2× faster than docker's better builder | 2.5× | yes |" in text
+    assert "| (a) at least 4× faster than docker's better builder | 5.5× | yes |" in text
+    assert "| (e) no wheel downloaded or uploaded | 0 downloaded, 97.0 kB sent | yes |" in text
+    assert "| `score` adds at most 0.3 s to the imports | 0.40 s | **no** |" in text
+    assert "nothing changed" not in text
+
+
+def test_a_result_is_read_back_and_put_into_a_page(tmp_path: Path) -> None:
+    result = _result()
+    assert from_json(result.to_json()) == result
+    page, file = tmp_path / "page.md", tmp_path / "result.json"
+    file.write_text(result.to_json())
+    page.write_text(f"# Title\n{BEGIN}\nearlier\n{END}\nAfter.\n")
+    done = CliRunner().invoke(command.main, ["--from", str(file), "--markdown", str(page)], catch_exceptions=False)
+    assert done.exit_code == 0
+    text = page.read_text()
+    assert text.startswith("# Title\n")
+    assert text.endswith("After.\n")
+    assert "earlier" not in text
+    assert render(result) in text
+    page.write_text("no marks\n")
+    with pytest.raises(click.ClickException, match="no place for results"):
+        insert(page, result)
+
+
+def test_the_page_in_the_repository_has_a_place_for_results() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert text.index(BEGIN) < text.index(END)
+
+
+def test_an_unknown_letter_is_refused() -> None:
+    done = CliRunner().invoke(command.main, ["--only", "a,q"])
+    assert done.exit_code == 2
+    assert "there is no q" in done.output
+
+
+def test_only_images_of_benchmarks_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = (
+        "shop:1@1\n127.0.0.1:5/bench/docker-classic:latest@2\nmealkit-bench/raw:latest@3\nmealkit:x@4\nbenchmark:1@5"
+    )
+    calls: list[tuple[str, ...]] = []
+
+    def docker(self: Engine, *arguments: str) -> str:
+        calls.append(arguments)
+        return listed if arguments[0] == "images" else ""
+
+    monkeypatch.setattr(Engine, "docker", docker)
+    Engine("docker", {}).forget_images()
+    assert calls[1] == ("rmi", "-f", "2", "3")
