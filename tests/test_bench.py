@@ -12,9 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT))
-sys.path.append(str(ROOT / "tests" / "builder"))
+sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parent / "builder"))
 
 from bench import __main__ as command
 from bench.engine import Engine
@@ -35,6 +34,7 @@ from mealkit.project import read_project
 from mealkit_builder.lock import lock_inputs
 from mealkit_builder.store import Store
 
+ROOT = Path(__file__).parents[1]
 LOCK = """\
 lock-version = "1.0"
 created-by = "hand"
@@ -52,6 +52,12 @@ hashes = {{ sha256 = "{sha256}" }}
 [tool.mealkit]
 inputs = "{inputs}"
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing out the whole machine's page cache takes long while other tests run."""
+    monkeypatch.setattr("os.sync", lambda: None)
 
 
 @pytest.fixture
