@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import mealkit
-from mealkit.errors import BaseImageError, BuildError, UsageError
+from mealkit.errors import BaseImageError, LockError, UsageError
 from mealkit.project import Project, read_project
 
 from .assembly import assemble
 from .base import Base, BasePython, resolve_base
+from .component import check_names
 from .describing import read_spec
 from .digest import digest_bytes
 from .image import Image
@@ -27,7 +28,7 @@ from .kitchen import Tally, cook
 from .layer import Layer
 from .layout import Layout
 from .location import open_location
-from .lock import Lock, make_lock, read_lock
+from .lock import LOCK_NAME, Lock, make_lock, read_lock
 from .platform import Platform, host_platform, parse_platform
 from .progress import Reporter, Silent
 from .pull import Pulled, pull_image
@@ -171,10 +172,10 @@ class _Build:
         if lock is not None:
             return lock
         if self.request.locked:
-            raise BuildError(
+            raise LockError(
                 "the lock is missing or does not fit pyproject.toml",
-                where=str(self.project.root),
-                hint="run mealkit lock",
+                where=str(self.project.root / LOCK_NAME),
+                hint="run `mealkit lock`",
             )
         self.reporter.stage("locking")
         return make_lock(self.project, self.request.environment)
@@ -204,6 +205,7 @@ class _Build:
     ) -> Image:
         python = base.python
         wheels = select_wheels(lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
+        check_names(self.project, [wheel.name for wheel in wheels])
         interpreter = self._interpreter(python)
         ingredients = (
             *wheel_ingredients(wheels, python.minor, interpreter, self.store),

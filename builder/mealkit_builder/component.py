@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mealkit.errors import ProjectError
 from mealkit.project import Project
@@ -46,6 +47,29 @@ def check_components(project: Project, files: Mapping[str, bytes]) -> None:
             near = difflib.get_close_matches(name, defined, n=1)
             hint = f"did you mean {module}:{near[0]}?" if near else f"write it in {project.source / path}"
             raise ProjectError(f"module {module!r} has no class {name!r}", where=where, hint=hint)
+
+
+def check_names(project: Project, distributions: Iterable[str]) -> None:
+    """Refuse a recipe, or a package of it, with the name of a distribution that it comes to stand beside.
+
+    Its files would hide the other's in the image, and nobody would be told.
+
+    Raises:
+        ProjectError: a name is taken.
+    """
+    taken = {_normalised(name) for name in distributions}
+    named = {package: str(project.source / package) for package in project.packages}
+    for name, where in {**named, project.name: f"{project.file}: project.name"}.items():
+        if _normalised(name) in taken:
+            raise ProjectError(
+                f"the recipe requires a distribution with its own name: {name!r}",
+                where=where,
+                hint="rename the recipe, or its package",
+            )
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _module_file(module: str, files: Mapping[str, bytes]) -> str | None:

@@ -134,6 +134,17 @@ def settings_that_fail(scene: Scene) -> None:
     scene.edit("tiny/settings.py", "class Visit(", "1 / 0\n\n\nclass Visit(")
 
 
+@case(2, "project", said="requires a distribution with its own name: 'pandas'", where="project.name", hint="rename")
+def name_of_a_requirement(scene: Scene) -> None:
+    scene.edit("pyproject.toml", 'name = "tiny"', 'name = "pandas"')
+
+
+@case(6, "lock", said="the lock is missing", where="pylock.toml", hint="mealkit lock")
+def no_lock(scene: Scene) -> None:
+    (scene.root / "pylock.toml").unlink()
+    scene.arguments.insert(1, "--locked")
+
+
 # The sources
 
 

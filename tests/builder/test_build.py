@@ -16,7 +16,6 @@ from workshop import MEALKIT, Workshop, commit, make_base, uploads
 
 from mealkit.errors import (
     BaseImageError,
-    BuildError,
     LockError,
     NotFoundError,
     RegistryError,
@@ -259,7 +258,7 @@ def test_bytecode_can_be_left_out(workshop: Workshop) -> None:
 
 def test_a_locked_build_makes_no_lock(workshop: Workshop) -> None:
     root = workshop.recipe(lock=False)
-    with pytest.raises(BuildError, match="the lock is missing") as caught:
+    with pytest.raises(LockError, match="the lock is missing") as caught:
         workshop.build(root, locked=True)
     assert caught.value.hint
     assert not (root / "pylock.toml").exists()

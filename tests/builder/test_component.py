@@ -10,7 +10,7 @@ from workshop import Workshop
 
 from mealkit.errors import ProjectError
 from mealkit.project import Project, read_project
-from mealkit_builder.component import check_components
+from mealkit_builder.component import check_components, check_names
 
 SETTINGS = b"class Hyperparameters: ...\nclass Visit: ...\nclass Score: ...\n"
 
@@ -89,3 +89,14 @@ def test_further_inputs_are_looked_for(project: Project) -> None:
 
 def test_a_librarys_class_is_not_looked_for(project: Project) -> None:
     check_components(replace(project, components={**project.components, "scorer": "library.scoring:Scorer"}), files())
+
+
+def test_a_recipe_with_the_name_of_a_requirement_is_refused(project: Project) -> None:
+    check_names(project, ["pandas", "tiny-er"])
+    with pytest.raises(ProjectError, match="'tiny'") as caught:
+        check_names(project, ["pandas", "Tiny"])
+    assert caught.value.where == f"{project.file}: project.name"
+    with pytest.raises(ProjectError, match="'my_pandas'") as caught:
+        check_names(replace(project, packages=("my_pandas",)), ["my.pandas"])
+    assert caught.value.where == str(project.source / "my_pandas")
+    assert caught.value.hint
