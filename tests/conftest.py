@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from engine import bookworm, engine, host, probe_url, shared_store  # noqa: F401
 from services import PROGRAM, RunningRegistry, missing, running_registry
+from workshop import pantry, shop, workshop  # noqa: F401
 
 
 def _registry(factory: pytest.TempPathFactory, name: str, *, auth: bool) -> Iterator[RunningRegistry]:

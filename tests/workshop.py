@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from images import tiny_layer
 
 from mealkit.project import read_project
@@ -246,3 +247,21 @@ def commit(root: Path) -> None:
     identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
     for arguments in (("init", "-q"), ("add", "."), (*identity, "commit", "-q", "-m", "all of it")):
         subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def pantry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels of mealkit's own requirements."""
+    return make_pantry(tmp_path_factory.mktemp("pantry"))
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, pantry: Path) -> Workshop:
+    """An index, a base and an empty cache of one's own."""
+    return make_workshop(tmp_path / "workshop", pantry)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, pantry: Path) -> Workshop:
+    """One workshop for many tests, whose cache fills: each makes a recipe of its own name, or elsewhere."""
+    return make_workshop(tmp_path_factory.mktemp("shop"), pantry)

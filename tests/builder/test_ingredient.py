@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from wheels_for_tests import wheel_file
 from workshop import MINOR, Workshop
 
 from mealkit.project import read_project
@@ -106,8 +107,6 @@ def test_the_environment_is_one_that_python_knows(store: Store, interpreter: Int
 
 
 def test_each_group_of_wheels_has_a_layer_and_its_bytecode(workshop: Workshop, interpreter: Interpreter) -> None:
-    from wheels_for_tests import wheel_file
-
     wheels = [wheel_file(path) for path in sorted(workshop.pantry.glob("*.whl"))]
     several = wheel_ingredients(wheels, MINOR, interpreter, workshop.store)
     assert [one.compiles for one in several] == [False, True]
@@ -118,8 +117,6 @@ def test_each_group_of_wheels_has_a_layer_and_its_bytecode(workshop: Workshop, i
 
 
 def test_wheels_without_python_have_an_empty_layer_of_bytecode(workshop: Workshop, interpreter: Interpreter) -> None:
-    from wheels_for_tests import wheel_file
-
     wheel = wheel_file(workshop.wheel("data_only", files={"data_only/table.csv": "1,2\n"}))
     packages, bytecode = wheel_ingredients([wheel], MINOR, interpreter, workshop.store)
     assert packages.make([wheel]).size > 0
