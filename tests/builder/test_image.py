@@ -60,7 +60,7 @@ def test_config_follows_the_image_specification() -> None:
         "Labels": {"org.opencontainers.image.title": "sample"},
     }
     assert config["rootfs"]["type"] == "layers"
-    assert config["history"] == [{"created": "2026-01-02T03:04:05Z", "created_by": "mealkit recipe a"}]
+    assert config["history"] == [{"created": "2026-01-02T03:04:05Z", "created_by": "mealkit: a"}]
 
 
 def test_documents_are_canonical() -> None:
@@ -124,7 +124,7 @@ def test_a_docker_base_keeps_what_it_says_and_becomes_oci() -> None:
     assert config["config"]["Healthcheck"] == {"Test": ["NONE"]}
     assert config["author"] == "somebody"
     assert not {"container", "container_config", "docker_version"} & set(config)
-    assert [line["created_by"] for line in config["history"]] == ["ADD rootfs", "CMD", "mealkit recipe recipe"]
+    assert [line["created_by"] for line in config["history"]] == ["ADD rootfs", "CMD", "mealkit: recipe"]
 
 
 @pytest.mark.parametrize("history", [[], [{"created_by": "a"}] * 3, None])
