@@ -34,8 +34,14 @@ def tiny_layer(name: str, data: bytes, kind: str = "recipe") -> tuple[Layer, byt
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
     compressed = gzip.compress(raw.getvalue(), 6, mtime=0)
-    layer = Layer(digest_bytes(compressed), len(compressed), digest_bytes(raw.getvalue()), kind=kind,
-                  key=f"test/{name}", title=name)
+    layer = Layer(
+        digest_bytes(compressed),
+        len(compressed),
+        digest_bytes(raw.getvalue()),
+        kind=kind,
+        key=f"test/{name}",
+        title=name,
+    )
     return layer, compressed
 
 
@@ -43,8 +49,12 @@ def sample(files: Mapping[str, bytes], platform: Platform | None = None) -> Samp
     """An image with one layer a file."""
     made = [tiny_layer(name, data) for name, data in files.items()]
     config = ImageConfig(
-        env=(("PATH", "/usr/bin"),), entrypoint=("/bin/true",), user="65532", working_dir="/",
-        labels=(("org.opencontainers.image.title", "sample"),), created="2026-01-02T03:04:05Z",
+        env=(("PATH", "/usr/bin"),),
+        entrypoint=("/bin/true",),
+        user="65532",
+        working_dir="/",
+        labels=(("org.opencontainers.image.title", "sample"),),
+        created="2026-01-02T03:04:05Z",
     )
     image = append(Image(platform or Platform("linux", "amd64"), config=config), *(layer for layer, _ in made))
     return Sample(image, {layer.digest: data for layer, data in made})

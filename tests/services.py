@@ -76,8 +76,11 @@ def _config(folder: Path, host: str, auth: bool) -> Mapping[str, object]:
     config: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": False}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}, "delete": {"enabled": True},
-                    "maintenance": {"uploadpurging": {"enabled": False}}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "storage")},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
         # Without a secret docker-registry forgets upload sessions when it restarts, and warns.
         "http": {"addr": host, "secret": "not a secret", "relativeurls": False},
     }
@@ -95,8 +98,13 @@ def running_registry(folder: Path, *, auth: bool = False) -> Iterator[RunningReg
     (folder / "config.yml").write_text(json.dumps(_config(folder, host, auth)))  # JSON is YAML
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "REGISTRY_"))}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log,
-                                   stdin=subprocess.DEVNULL, env=environment)
+        process = subprocess.Popen(
+            [PROGRAM, "serve", str(folder / "config.yml")],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+        )
         try:
             _wait(process, host, folder / "log")
             yield RunningRegistry(host, folder, process.pid, USER if auth else "", PASSWORD if auth else "")

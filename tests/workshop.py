@@ -139,20 +139,39 @@ class Workshop:
         """The same with a package index at this address."""
         return self.having(UV_NO_INDEX="0", UV_OFFLINE="0", UV_INDEX_URL=index, UV_HTTP_RETRIES="0")
 
-    def wheel(self, name: str, version: str = "1.0", *, tag: str = "py3-none-any", requires: Sequence[str] = (),
-              files: Mapping[str, bytes | str] | None = None) -> Path:
+    def wheel(
+        self,
+        name: str,
+        version: str = "1.0",
+        *,
+        tag: str = "py3-none-any",
+        requires: Sequence[str] = (),
+        files: Mapping[str, bytes | str] | None = None,
+    ) -> Path:
         """Put a wheel on the index."""
         return put_wheel(self.index, name, version, tag=tag, requires=requires, files=files)
 
-    def recipe(self, name: str = "tiny", *, dependencies: Sequence[str] = (), recipe: str = "", image: str = "",
-               base: str | None = None, within: Path | None = None, lock: bool = True) -> Path:
+    def recipe(
+        self,
+        name: str = "tiny",
+        *,
+        dependencies: Sequence[str] = (),
+        recipe: str = "",
+        image: str = "",
+        base: str | None = None,
+        within: Path | None = None,
+        lock: bool = True,
+    ) -> Path:
         """A recipe's folder with its sources; one without requirements comes with its lock (made once), if wanted."""
         root = (within or self.folder / "recipes") / name
         package = name.replace("-", "_")
         (root / package).mkdir(parents=True)
         quoted = "[" + ", ".join(f'"{text}"' for text in dependencies) + "]"
-        (root / "pyproject.toml").write_text(PYPROJECT.format(
-            name=name, package=package, dependencies=quoted, recipe=recipe, image=image, base=base or self.base))
+        (root / "pyproject.toml").write_text(
+            PYPROJECT.format(
+                name=name, package=package, dependencies=quoted, recipe=recipe, image=image, base=base or self.base
+            )
+        )
         for file, text in {"__init__": "", "settings": SETTINGS, "model": MODEL}.items():
             (root / package / f"{file}.py").write_text(text)
         if lock and not dependencies:
@@ -173,18 +192,35 @@ class Workshop:
 
     def mealkit(self, *arguments: str | Path, cwd: Path | None = None, timeout: float = 60) -> Done:
         """Run the command as a user does, in a process of its own."""
-        done = subprocess.run([MEALKIT, *map(str, arguments)], cwd=cwd or self.folder, env=dict(self.environment),
-                              capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            [MEALKIT, *map(str, arguments)],
+            cwd=cwd or self.folder,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
         return Done(done.returncode, done.stdout, done.stderr)
 
 
-def put_wheel(folder: Path, name: str, version: str, *, tag: str = "py3-none-any", requires: Sequence[str] = (),
-              files: Mapping[str, bytes | str] | None = None) -> Path:
+def put_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    tag: str = "py3-none-any",
+    requires: Sequence[str] = (),
+    files: Mapping[str, bytes | str] | None = None,
+) -> Path:
     """A wheel in a folder; by default a module that knows its name."""
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"]
     lines += [f"Requires-Dist: {text}\n" for text in requires]
     made = make_wheel(
-        folder, name, version, files or {f"{name}.py": f"NAME = {name!r}\n"}, metadata="".join(lines),
+        folder,
+        name,
+        version,
+        files or {f"{name}.py": f"NAME = {name!r}\n"},
+        metadata="".join(lines),
         filename=f"{name}-{version}-{tag}.whl",
         wheel=f"Wheel-Version: 1.0\nRoot-Is-Purelib: {str(tag.endswith('any')).lower()}\nTag: {tag}\n",
     )
@@ -223,17 +259,26 @@ def make_workshop(folder: Path, pantry: Path) -> Workshop:
     return Workshop(folder, index, pantry, base, environment)
 
 
-def make_base(folder: Path, *, platforms: Sequence[str] = ("amd64",), glibc: str = "2.36", version: str = VERSION,
-              musl: bool = False) -> str:
+def make_base(
+    folder: Path,
+    *,
+    platforms: Sequence[str] = ("amd64",),
+    glibc: str = "2.36",
+    version: str = VERSION,
+    musl: bool = False,
+) -> str:
     """A base image that has nothing but what tells which Python and C library it would have; its name ``oci:DIR``."""
     name = "lib/ld-musl-x86_64.so.1" if musl else "usr/lib/x86_64-linux-gnu/libc.so.6"
     content = b"\0" + b"1.2.4\0" if musl else f"GNU C Library (tests) stable release version {glibc}.\n".encode()
     layer, data = tiny_layer(name, content, kind="")
     config = ImageConfig(env=(("PATH", "/usr/local/bin:/usr/bin:/bin"), ("PYTHON_VERSION", version)))
-    images = [append(Image(Platform("linux", architecture), config=config), replace(layer, key="", title=""))
-              for architecture in platforms]
-    push_image(images if len(images) > 1 else images[0], Layout(folder), lambda digest: io.BytesIO(data),
-               tags=("latest",))
+    images = [
+        append(Image(Platform("linux", architecture), config=config), replace(layer, key="", title=""))
+        for architecture in platforms
+    ]
+    push_image(
+        images if len(images) > 1 else images[0], Layout(folder), lambda digest: io.BytesIO(data), tags=("latest",)
+    )
     return f"oci:{folder}"
 
 

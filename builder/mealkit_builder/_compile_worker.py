@@ -27,8 +27,19 @@ _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
 _BLANK = re.compile(rb"[ \t\f]*(?:#.*)?$")
 _NEWLINE = re.compile(rb"\r\n?|\n")
 _ENCODINGS = {
-    "utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii", "latin-1", "latin1", "iso-8859-1", "iso8859-1",
-    "iso-8859-15", "iso8859-15", "cp1252", "windows-1252",
+    "utf-8",
+    "utf8",
+    "utf-8-sig",
+    "ascii",
+    "us-ascii",
+    "latin-1",
+    "latin1",
+    "iso-8859-1",
+    "iso8859-1",
+    "iso-8859-15",
+    "iso8859-15",
+    "cp1252",
+    "windows-1252",
 }
 _UNCHECKED_HASH = (0b01).to_bytes(4, "little")  # PEP 552
 _MAGIC = _frozen_importlib_external.MAGIC_NUMBER

@@ -45,7 +45,7 @@ def parse_challenge(header: str) -> Challenge:
     known = list(_SCHEME.finditer(header))
     if known:
         scheme = known[0].group(1)
-        rest = header[known[0].end():known[1].start() if len(known) > 1 else len(header)]
+        rest = header[known[0].end() : known[1].start() if len(known) > 1 else len(header)]
     else:
         scheme, _, rest = header.strip().partition(" ")
     parameters = {
@@ -74,8 +74,14 @@ class Authenticator:
         clock: Seconds that only grow.
     """
 
-    def __init__(self, host: str, origin: str, credentials: Callable[[], Credentials | None], fetch: Fetch,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str,
+        origin: str,
+        credentials: Callable[[], Credentials | None],
+        fetch: Fetch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._host, self._origin = host, origin
         self._find, self._fetch, self._clock = credentials, fetch, clock
         self._lock = threading.RLock()
@@ -115,8 +121,11 @@ class Authenticator:
         with self._lock:
             parsed = parse_challenge(challenge)
             if parsed.scheme not in ("basic", "bearer"):
-                raise AuthenticationError(f"{self._host} asks for {parsed.scheme or 'an unnamed'} authentication",
-                                          where=self._host, hint="mealkit knows basic and bearer authentication")
+                raise AuthenticationError(
+                    f"{self._host} asks for {parsed.scheme or 'an unnamed'} authentication",
+                    where=self._host,
+                    hint="mealkit knows basic and bearer authentication",
+                )
             self._challenge = parsed
             token = self._tokens.get(scope)
             if sent is not None and token is not None and token.header == sent:
@@ -132,13 +141,19 @@ class Authenticator:
             known = self._known()
             if known and self._challenge and self._challenge.scheme == "bearer" and not known.registry_token:
                 account = known.username or "this account"
-                return PermissionDeniedError(f"{self._host} knows {account} but does not allow this",
-                                             where=self._host, hint="ask for push rights, or set another repository=")
+                return PermissionDeniedError(
+                    f"{self._host} knows {account} but does not allow this",
+                    where=self._host,
+                    hint="ask for push rights, or set another repository=",
+                )
             return self._rejected(known)
 
     def _rejected(self, known: Credentials | None) -> AuthenticationError:
-        message = (f"{self._host} refused the credentials of {known.username or 'this account'}" if known
-                   else f"{self._host} asks for credentials and none are known")
+        message = (
+            f"{self._host} refused the credentials of {known.username or 'this account'}"
+            if known
+            else f"{self._host} asks for credentials and none are known"
+        )
         return AuthenticationError(message, where=self._host, hint=f"docker login {self._host}")
 
     def _known(self) -> Credentials | None:
@@ -160,8 +175,11 @@ class Authenticator:
             if known and known.username:
                 headers["Authorization"] = known.basic()
                 query["account"] = known.username
-            pairs = [(name, part) for name, value in _filled(query).items()
-                     for part in (value.split(" ") if name == "scope" else [value])]
+            pairs = [
+                (name, part)
+                for name, value in _filled(query).items()
+                for part in (value.split(" ") if name == "scope" else [value])
+            ]
             status, body = self._fetch("GET", realm + ("&" if "?" in realm else "?") + urlencode(pairs), headers, None)
         if status in (401, 403):
             raise self._rejected(known)
@@ -175,8 +193,11 @@ class Authenticator:
         except (ValueError, AttributeError, TypeError):
             token, life = None, 0.0
         if not isinstance(token, str) or not token or any(ord(character) < 33 for character in token):
-            raise RegistryError(f"the token server of {self._host} gave no token (status {status})", where=self._host,
-                                hint="try again later, or ask the registry's operator")
+            raise RegistryError(
+                f"the token server of {self._host} gave no token (status {status})",
+                where=self._host,
+                hint="try again later, or ask the registry's operator",
+            )
         # A life shorter than the margin is a token for one request: it is used, and asked for again after a 401.
         return _Token(f"Bearer {token}", self._clock() + max(life - _MARGIN, min(life, 1.0)))
 
@@ -187,9 +208,11 @@ class Authenticator:
             return
         if theirs.scheme == "http" and ours.scheme == "http" and theirs.hostname == ours.hostname:
             return
-        raise AuthenticationError(f"{self._host} names a token server that is not safe to send credentials to",
-                                  where=f"{theirs.scheme}://{theirs.hostname}",
-                                  hint="a token server is reached by https, or is the registry's own host")
+        raise AuthenticationError(
+            f"{self._host} names a token server that is not safe to send credentials to",
+            where=f"{theirs.scheme}://{theirs.hostname}",
+            hint="a token server is reached by https, or is the registry's own host",
+        )
 
 
 def _filled(values: Mapping[str, str]) -> dict[str, str]:

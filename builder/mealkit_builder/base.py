@@ -128,8 +128,16 @@ def resolve_base(
     image = replace(pulled.image, layers=tuple(replace(layer, kind="base") for layer in pulled.image.layers))
     _check_platform(image, platform, spec)
     python = _python(image, pulled.manifest_digest, source, settings.python, store, spec)
-    return Base(spec, source.url(pulled.digest), pulled.digest, platform, image, python, source,
-                location if isinstance(location, Reference) else None)
+    return Base(
+        spec,
+        source.url(pulled.digest),
+        pulled.digest,
+        platform,
+        image,
+        python,
+        source,
+        location if isinstance(location, Reference) else None,
+    )
 
 
 class CachedSource:
@@ -178,14 +186,13 @@ def _pull(source: Source, target: str, platform: Platform, name: str) -> Pulled:
 def _check_platform(image: Image, platform: Platform, name: str) -> None:
     if (image.platform.os, image.platform.architecture) != (platform.os, platform.architecture):
         raise BaseImageError(
-            f"the base is for {image.platform}, not for {platform}", where=name,
+            f"the base is for {image.platform}, not for {platform}",
+            where=name,
             hint=f"use a base that has {platform}, or build with --platform {image.platform}",
         )
 
 
-def _python(
-    image: Image, digest: str, source: LayerSource, named: str | None, store: Store, where: str
-) -> BasePython:
+def _python(image: Image, digest: str, source: LayerSource, named: str | None, store: Store, where: str) -> BasePython:
     """The interpreter, remembered by the image's digest: its layers are looked into only once."""
     key = f"{_FACTS}-{digest}-{(named or '').strip('/')}"
     known = store.read_fact("bases", key)

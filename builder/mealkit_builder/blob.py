@@ -88,8 +88,11 @@ class _RemoteBlob(io.RawIOBase):
             self._stream.release_conn()
             self._stream = None
         if "sha256:" + self._hash.hexdigest() != self._digest:
-            raise RegistryError("a blob's bytes do not have its digest", where=self._where,
-                                hint="the registry, or something between, changed them; do not use this image")
+            raise RegistryError(
+                "a blob's bytes do not have its digest",
+                where=self._where,
+                hint="the registry, or something between, changed them; do not use this image",
+            )
 
 
 def open_remote(transport: Transport, fetch: Callable[[int], Reply], digest: str, where: str) -> BinaryIO:

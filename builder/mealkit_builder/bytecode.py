@@ -52,8 +52,12 @@ def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, sto
     if not compiled:
         return None
     return tree_layer(
-        (FileEntry(path, data) for path, data in compiled.items()), kind="bytecode", store=store, compress=True,
-        key=bytecode_layer_key(group, minor, interpreter), title=f"bytecode of {group.title}",
+        (FileEntry(path, data) for path, data in compiled.items()),
+        kind="bytecode",
+        store=store,
+        compress=True,
+        key=bytecode_layer_key(group, minor, interpreter),
+        title=f"bytecode of {group.title}",
     )
 
 

@@ -91,7 +91,12 @@ def run_image(
 
 
 def _run(
-    client: DockerClient, image: str, url: str, command: list[str], mounts: Sequence[Mount], options: RunOptions,
+    client: DockerClient,
+    image: str,
+    url: str,
+    command: list[str],
+    mounts: Sequence[Mount],
+    options: RunOptions,
     report: Callable[[str], None],
 ) -> int:
     api: Any = client.api  # types-docker leaves many of its methods untyped

@@ -67,8 +67,11 @@ def find_credentials(host: str, environment: Mapping[str, str], seconds: float =
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"cannot read Docker's configuration: {error.strerror}", where=str(path),
-                         hint="let this user read it, or name another folder in DOCKER_CONFIG") from error
+        raise UsageError(
+            f"cannot read Docker's configuration: {error.strerror}",
+            where=str(path),
+            hint="let this user read it, or name another folder in DOCKER_CONFIG",
+        ) from error
     try:
         config = json.loads(text)
         keys = _keys(host)
@@ -81,8 +84,9 @@ def find_credentials(host: str, environment: Mapping[str, str], seconds: float =
         entry = _lookup(config.get("auths") or {}, keys)
         return _from_entry(entry) if entry else None
     except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError("Docker's configuration file is damaged", where=str(path),
-                         hint=f"run docker login {host} again") from error
+        raise UsageError(
+            "Docker's configuration file is damaged", where=str(path), hint=f"run docker login {host} again"
+        ) from error
 
 
 def _keys(host: str) -> tuple[str, ...]:
@@ -110,8 +114,12 @@ def _from_entry(entry: Mapping[str, Any]) -> Credentials | None:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise ValueError("auth is not base64") from error
         username, _, password = decoded.rstrip("\0").partition(":")
-    credentials = Credentials(username, password, identity_token=str(entry.get("identitytoken") or ""),
-                              registry_token=str(entry.get("registrytoken") or ""))
+    credentials = Credentials(
+        username,
+        password,
+        identity_token=str(entry.get("identitytoken") or ""),
+        registry_token=str(entry.get("registrytoken") or ""),
+    )
     return credentials if credentials != Credentials() else None
 
 
@@ -121,23 +129,36 @@ def _ask_helper(helper: str, server: str, environment: Mapping[str, str], second
 
     program = f"docker-credential-{helper}"
     if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
-        raise AuthenticationError(f"{helper!r} is not the name of a credential helper", where=server,
-                                  hint="correct Docker's configuration")
+        raise AuthenticationError(
+            f"{helper!r} is not the name of a credential helper", where=server, hint="correct Docker's configuration"
+        )
     try:
-        done = subprocess.run([program, "get"], input=server.encode(), capture_output=True, timeout=seconds,
-                              env=dict(environment), check=False, executable=_which(program, environment))
+        done = subprocess.run(
+            [program, "get"],
+            input=server.encode(),
+            capture_output=True,
+            timeout=seconds,
+            env=dict(environment),
+            check=False,
+            executable=_which(program, environment),
+        )
     except subprocess.TimeoutExpired as error:
-        raise AuthenticationError(f"{program} gave no answer in {seconds:g} s", where=server,
-                                  hint=f"try: echo {server} | {program} get") from error
+        raise AuthenticationError(
+            f"{program} gave no answer in {seconds:g} s", where=server, hint=f"try: echo {server} | {program} get"
+        ) from error
     except OSError as error:
-        raise AuthenticationError(f"{program} cannot be started: {error.strerror}", where=server,
-                                  hint=f"install it, or take {helper!r} out of Docker's configuration") from error
+        raise AuthenticationError(
+            f"{program} cannot be started: {error.strerror}",
+            where=server,
+            hint=f"install it, or take {helper!r} out of Docker's configuration",
+        ) from error
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode(errors="replace").strip()
         if "not found" in said.lower() or "no credentials" in said.lower():
             return None
-        raise AuthenticationError(f"{program} failed with status {done.returncode}", where=server,
-                                  hint=f"try: echo {server} | {program} get")
+        raise AuthenticationError(
+            f"{program} failed with status {done.returncode}", where=server, hint=f"try: echo {server} | {program} get"
+        )
     answer = json.loads(done.stdout)
     username, secret = str(answer.get("Username") or ""), str(answer.get("Secret") or "")
     if not secret:

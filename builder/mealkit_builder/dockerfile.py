@@ -148,7 +148,8 @@ def render_dockerfile(plan: DockerfilePlan, template: str | None = None) -> str:
         )  # fmt: skip
     except jinja2.TemplateError as error:
         raise BuildError(
-            f"the Dockerfile's template is wrong: {error}", where=getattr(error, "name", None) or "own template",
+            f"the Dockerfile's template is wrong: {error}",
+            where=getattr(error, "name", None) or "own template",
             hint=f"extend {TEMPLATE}, and change its blocks system, recipe and last",
         ) from error
     return text.rstrip() + "\n"
@@ -161,8 +162,11 @@ def quoted(value: str) -> str:
         UsageError: it has a line break, which a Dockerfile cannot hold.
     """
     if "\n" in value or "\r" in value or "\0" in value:
-        raise UsageError("a label or variable has a line break, which a Dockerfile cannot hold", where=value[:60],
-                         hint="put it on one line, or use the engine oci")
+        raise UsageError(
+            "a label or variable has a line break, which a Dockerfile cannot hold",
+            where=value[:60],
+            hint="put it on one line, or use the engine oci",
+        )
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
 
 
@@ -190,8 +194,13 @@ def base_in_engine(client: DockerClient, base: Base, report: Callable[[str], Non
 
 
 def build_with_engine(
-    plan: DockerfilePlan, context_files: Mapping[str, Path], client: DockerClient, *,
-    template: str | None = None, platform: str | None = None, report: Callable[[str], None] = lambda line: None,
+    plan: DockerfilePlan,
+    context_files: Mapping[str, Path],
+    client: DockerClient,
+    *,
+    template: str | None = None,
+    platform: str | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Build with the engine; returns the image's ID.
 
@@ -220,8 +229,11 @@ def build_with_engine(
                 said = [*said, text][-_SAID_LINES:]
                 report(text)
             if line.get("error"):
-                raise BuildError(f"a step of the Dockerfile failed: {line['error']}", where=plan.title,
-                                 hint="it said:\n" + "\n".join(said))
+                raise BuildError(
+                    f"a step of the Dockerfile failed: {line['error']}",
+                    where=plan.title,
+                    hint="it said:\n" + "\n".join(said),
+                )
             image = str((line.get("aux") or {}).get("ID") or image)
     if not image:
         raise EngineError("the engine built, but names no image", where=plan.title, hint="see the engine's log")
@@ -246,7 +258,11 @@ def _context(dockerfile: str, files: Mapping[str, Path]) -> Iterator[bytes]:
 
 
 def push_with_engine(
-    client: DockerClient, image_id: str, target: Reference, tags: Sequence[str], credentials: Credentials | None,
+    client: DockerClient,
+    image_id: str,
+    target: Reference,
+    tags: Sequence[str],
+    credentials: Credentials | None,
     report: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Push an image of the engine under tags; returns the digest of its manifest.

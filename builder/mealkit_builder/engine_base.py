@@ -48,7 +48,8 @@ def engine_image(name: str, store: Store, environment: Mapping[str, str]) -> Ima
                 found: dict[str, Any] = api.inspect_image(name)
             except ImageNotFound:
                 raise NotFoundError(
-                    "the engine has no such image", where=where,
+                    "the engine has no such image",
+                    where=where,
                     hint=f"docker pull {name}, or leave out docker: to use the registry's",
                 ) from None
         known = _known(str(found["Id"]), store)
@@ -79,8 +80,12 @@ def _known(image_id: str, store: Store) -> Image | None:
 def _image(config: bytes, layers: list[Layer]) -> Image:
     """The image as if a registry had it; so a base reads alike from everywhere."""
     described = {"mediaType": CONFIG, "digest": digest_bytes(config), "size": len(config)}
-    document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described,
-                "layers": [layer.descriptor() for layer in layers]}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": described,
+        "layers": [layer.descriptor() for layer in layers],
+    }
     return image_from_manifest(canonical_json(document), config)
 
 
@@ -164,8 +169,9 @@ def pack_layer(file: BinaryIO, diff_id: str, key: str, store: Store) -> Layer:
                 output.write(member)
                 size += len(member)
         if f"sha256:{plain.hexdigest()}" != diff_id:
-            raise BaseImageError("a layer of the base is not what its config says", where=diff_id,
-                                 hint="pull the base again")
+            raise BaseImageError(
+                "a layer of the base is not what its config says", where=diff_id, hint="pull the base again"
+            )
         digest = f"sha256:{packed.hexdigest()}"
         store.adopt(temporary, digest)
     except zlib.error as error:

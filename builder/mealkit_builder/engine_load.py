@@ -90,8 +90,13 @@ def _engine_platform(client: DockerClient) -> str:
 
 
 def load_image(
-    client: DockerClient, image: Image, open_layer: Callable[[str], BinaryIO], report: Report,
-    *, config: bytes | None = None, digest: str | None = None,
+    client: DockerClient,
+    image: Image,
+    open_layer: Callable[[str], BinaryIO],
+    report: Report,
+    *,
+    config: bytes | None = None,
+    digest: str | None = None,
 ) -> str:
     """The engine's ID of an image, loaded from its layers unless the engine has it.
 
@@ -143,5 +148,3 @@ def _archive(image: Image, config: bytes, tag: str, open_layer: Callable[[str], 
                 yield block
         yield entry.padding(layer.size)
     yield entry.END_OF_ARCHIVE
-
-

@@ -83,14 +83,15 @@ def host_base(platform: Platform, named: str | None, store: Store) -> tuple[Imag
 
 def _check(platform: Platform) -> tuple[int, int]:
     """Refuse what can't work; returns the version of this machine's glibc."""
-    elsewhere = "name a base from a registry: [tool.mealkit.image] base = \"python:3.12-slim\", or --base"
+    elsewhere = 'name a base from a registry: [tool.mealkit.image] base = "python:3.12-slim", or --base'
     if sys.platform != "linux":
         raise BaseImageError(f"the base 'host' needs Linux; this is {sys.platform}", where="base host", hint=elsewhere)
     here = host_platform()
     if (platform.os, platform.architecture) != (here.os, here.architecture):
         raise BaseImageError(
             f"the base 'host' is this machine, which is {here}; it cannot become an image for {platform}",
-            where="base host", hint=f"build for {here} only, or {elsewhere}",
+            where="base host",
+            hint=f"build for {here} only, or {elsewhere}",
         )
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
@@ -100,7 +101,8 @@ def _check(platform: Platform) -> tuple[int, int]:
     if name != "glibc":
         raise BaseImageError(
             "the base 'host' needs a machine with glibc; this one has another C library (musl?)",
-            where="base host", hint=elsewhere,
+            where="base host",
+            hint=elsewhere,
         )
     return major, minor
 
@@ -118,8 +120,11 @@ def _stamp(python: HostPython, watched: Iterable[str]) -> str:
             status = item.stat()
             state.append((item.path, status.st_size, status.st_mtime_ns))
     except OSError as error:
-        raise BaseImageError(f"this machine's Python cannot be read: {error.strerror}", where=str(error.filename),
-                             hint="use a Python that this user may read, or a base from a registry") from error
+        raise BaseImageError(
+            f"this machine's Python cannot be read: {error.strerror}",
+            where=str(error.filename),
+            hint="use a Python that this user may read, or a base from a registry",
+        ) from error
     for path in watched:
         try:
             status = Path(path).stat()
@@ -139,7 +144,8 @@ def _make(python: HostPython, store: Store) -> tuple[list[Layer], set[str]]:
     if python.executable in libraries.broken:
         raise BaseImageError(
             f"this machine's Python needs {libraries.broken[python.executable]}, which is not found",
-            where=python.executable, hint="mend the Python (or its LD_LIBRARY_PATH), or use a base from a registry",
+            where=python.executable,
+            hint="mend the Python (or its LD_LIBRARY_PATH), or use a base from a registry",
         )
     usable = [path for path in names if path not in libraries.broken]
     programs = _python_tree(python, usable, libraries)

@@ -85,7 +85,8 @@ def host_python(named: str | None) -> HostPython:
         executable, module, version = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise BaseImageError(
-            f"{named} is not a Python of this machine that runs", where="base host",
+            f"{named} is not a Python of this machine that runs",
+            where="base host",
             hint="correct [tool.mealkit.image] python, or leave it out: then the builder's own Python is taken",
         ) from error
     return _found(executable, module, version)
@@ -100,7 +101,8 @@ def _found(executable: str, os_module: str, version: str) -> HostPython:
     above = posixpath.dirname(posixpath.dirname(executable))
     if posixpath.dirname(posixpath.dirname(stdlib)) != above:
         raise BaseImageError(
-            f"the Python {executable} has its standard library elsewhere, in {stdlib}", where="base host",
+            f"the Python {executable} has its standard library elsewhere, in {stdlib}",
+            where="base host",
             hint="use another Python (uv python install 3.12), or a base from a registry",
         )
     return HostPython(executable, stdlib, version)
@@ -156,7 +158,8 @@ def closure(files: Iterable[str]) -> Closure:
         done = subprocess.run(command, capture_output=True, timeout=_SECONDS, env=environment, text=True, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BaseImageError(
-            "the base 'host' needs the program ldd to find the libraries of this machine's Python", where="base host",
+            "the base 'host' needs the program ldd to find the libraries of this machine's Python",
+            where="base host",
             hint="install it (it comes with the C library), or use a base from a registry",
         ) from error
     libraries: dict[str, str] = {}
@@ -175,7 +178,8 @@ def closure(files: Iterable[str]) -> Closure:
     if not libraries:
         raise BaseImageError(
             "ldd names no libraries for this machine's Python: it is linked statically, or ldd failed",
-            where="base host", hint="use another Python (uv python install 3.12), or a base from a registry",
+            where="base host",
+            hint="use another Python (uv python install 3.12), or a base from a registry",
         )
     return Closure(libraries, broken)
 

@@ -31,8 +31,12 @@ class HistoryLine:
         """The line as in an image config; ``created`` is used where the line has no time of its own."""
         value: dict[str, object] = {
             name: text
-            for name, text in (("created", self.created or created), ("created_by", self.created_by),
-                               ("comment", self.comment), ("author", self.author))
+            for name, text in (
+                ("created", self.created or created),
+                ("created_by", self.created_by),
+                ("comment", self.comment),
+                ("author", self.author),
+            )
             if text
         }
         return value | {"empty_layer": True} if self.empty_layer else value
@@ -118,10 +122,7 @@ def annotate(image: Image, values: Mapping[str, str]) -> Image:
 
 def append(image: Image, *layers: Layer) -> Image:
     """``image`` with layers on top, each with a line of history."""
-    lines = tuple(
-        HistoryLine(created_by=f"mealkit: {layer.title or layer.kind or layer.digest}")
-        for layer in layers
-    )
+    lines = tuple(HistoryLine(created_by=f"mealkit: {layer.title or layer.kind or layer.digest}") for layer in layers)
     config = replace(image.config, history=image.config.history + lines)
     return replace(image, layers=image.layers + layers, config=config)
 
@@ -187,8 +188,12 @@ def index_bytes(images: Sequence[Image], annotations: Mapping[str, str] | None =
 
 def _index_entry(image: Image) -> dict[str, object]:
     data = manifest_bytes(image)
-    return {"mediaType": MANIFEST, "digest": digest_bytes(data), "size": len(data),
-            "platform": image.platform.to_json()}
+    return {
+        "mediaType": MANIFEST,
+        "digest": digest_bytes(data),
+        "size": len(data),
+        "platform": image.platform.to_json(),
+    }
 
 
 def blob_digests(image: Image) -> frozenset[str]:

@@ -152,7 +152,8 @@ def run_worker(path: Path, request: bytes, timeout: float) -> bytes:
         stderr = getattr(error, "stderr", None) or b""
         last = stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise BuildError(
-            f"the interpreter that compiles bytecode failed: {last or error}", where=str(path),
+            f"the interpreter that compiles bytecode failed: {last or error}",
+            where=str(path),
             hint="build without bytecode, or put another interpreter of this version on the PATH",
         ) from error
     return done.stdout

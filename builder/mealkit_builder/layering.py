@@ -18,8 +18,22 @@ if TYPE_CHECKING:
     from .placement import Placed
 
 __all__ = [
-    "LAYOUT", "MOST_GROUPS", "OWN_LAYER", "VENV", "DirEntry", "FileEntry", "Group", "LinkEntry", "build_wheel_layer",
-    "check_conflicts", "group", "merged_files", "python_tag", "site_packages", "tree_layer", "wheel_layer_key",
+    "LAYOUT",
+    "MOST_GROUPS",
+    "OWN_LAYER",
+    "VENV",
+    "DirEntry",
+    "FileEntry",
+    "Group",
+    "LinkEntry",
+    "build_wheel_layer",
+    "check_conflicts",
+    "group",
+    "merged_files",
+    "python_tag",
+    "site_packages",
+    "tree_layer",
+    "wheel_layer_key",
 ]
 
 VENV = "/opt/mealkit/venv"
@@ -107,7 +121,10 @@ def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
     opened = {file.source.wheel: file.source for file in files}
     return write_layer(
         (file_node(file.path, file.size, file.body, executable=file.executable) for file in files),
-        kind=group.kind, key=wheel_layer_key(group, minor), title=group.title, store=store,
+        kind=group.kind,
+        key=wheel_layer_key(group, minor),
+        title=group.title,
+        store=store,
         checks=((len(wheel.data), wheel.check_sha256) for wheel in opened.values()),
     )
 

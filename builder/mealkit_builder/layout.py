@@ -80,8 +80,11 @@ class Layout:
         with self.open_blob(digest) as file:
             data = file.read()
         if digest_bytes(data) != digest:
-            raise RegistryError("a blob's bytes do not have its digest", where=str(self._blob(digest)),
-                                hint="the file was changed: remove it and push again")
+            raise RegistryError(
+                "a blob's bytes do not have its digest",
+                where=str(self._blob(digest)),
+                hint="the file was changed: remove it and push again",
+            )
         return data
 
     def open_blob(self, digest: str) -> BinaryIO:
@@ -94,8 +97,9 @@ class Layout:
         try:
             return path.open("rb")
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFoundError("the layout folder has no such blob", where=str(path),
-                                hint="check the folder's name and the digest") from error
+            raise NotFoundError(
+                "the layout folder has no such blob", where=str(path), hint="check the folder's name and the digest"
+            ) from error
         except OSError as error:
             raise storage_error(error, "cannot read the layout folder") from error
 
@@ -103,8 +107,16 @@ class Layout:
         """Whether the blob is here."""
         return self._blob(digest).is_file()
 
-    def put_blob(self, digest: str, size: int, read: Callable[[], BinaryIO], *, mount_from: str | None = None,
-                 progress: Progress | None = None, known_absent: bool = False) -> Moved:
+    def put_blob(
+        self,
+        digest: str,
+        size: int,
+        read: Callable[[], BinaryIO],
+        *,
+        mount_from: str | None = None,
+        progress: Progress | None = None,
+        known_absent: bool = False,
+    ) -> Moved:
         """Bring a blob here unless it is here: by a hard link where the file system allows, else by a copy.
 
         Raises:
@@ -137,8 +149,11 @@ class Layout:
         digest = digest_bytes(data)
         for needed in linked_digests(data):
             if not self.has_blob(needed):
-                raise MissingBlobError("the layout folder lacks a blob of the manifest", where=str(self._blob(needed)),
-                                       hint="push the image again")
+                raise MissingBlobError(
+                    "the layout folder lacks a blob of the manifest",
+                    where=str(self._blob(needed)),
+                    hint="push the image again",
+                )
         entry: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": len(data)}
         if not is_digest(reference):
             entry["annotations"] = {REF_NAME: reference}
@@ -177,13 +192,17 @@ class Layout:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise RegistryError("the layout folder is damaged", where=str(self.folder),
-                                hint="remove it and push again") from error
+            raise RegistryError(
+                "the layout folder is damaged", where=str(self.folder), hint="remove it and push again"
+            ) from error
         except OSError as error:
             raise storage_error(error, "cannot read the layout folder") from error
         if not str(version).startswith("1.") or not isinstance(index, dict):
-            raise RegistryError(f"the layout folder has version {version}, which is not known", where=str(self.folder),
-                                hint="use an OCI image layout of version 1")
+            raise RegistryError(
+                f"the layout folder has version {version}, which is not known",
+                where=str(self.folder),
+                hint="use an OCI image layout of version 1",
+            )
         return index
 
     def _prepare(self) -> None:
@@ -196,8 +215,11 @@ class Layout:
             path.name not in ("blobs", _LOCK) and not path.name.startswith(".tmp-") for path in self.folder.iterdir()
         )
         if strange and not marker.is_file():  # another writer may just have made it
-            raise UsageError("the folder is not empty and no OCI image layout", where=str(self.folder),
-                             hint="name a new or empty folder after oci:")
+            raise UsageError(
+                "the folder is not empty and no OCI image layout",
+                where=str(self.folder),
+                hint="name a new or empty folder after oci:",
+            )
         (self.folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         self._write(marker, canonical_json({"imageLayoutVersion": _VERSION}))
 
@@ -253,8 +275,11 @@ class Layout:
                     break
                 except BlockingIOError:
                     if time.monotonic() > ends:
-                        raise RetryableError("another process is writing to the layout folder", where=str(self.folder),
-                                             hint="wait for it to end, then push again") from None
+                        raise RetryableError(
+                            "another process is writing to the layout folder",
+                            where=str(self.folder),
+                            hint="wait for it to end, then push again",
+                        ) from None
                     time.sleep(0.02)
             yield
 
@@ -269,12 +294,16 @@ def _listed(entries: list[dict[str, Any]], new: dict[str, Any], inner: frozenset
     if not tag and any(entry["digest"] == new["digest"] for entry in entries):
         return entries
     kept = [
-        entry for entry in entries
+        entry
+        for entry in entries
         if (_tag(entry) != tag if _tag(entry) else entry["digest"] != new["digest"] and entry["digest"] not in inner)
     ]
     return [*kept, new]
 
 
 def _changed(where: str) -> MealkitError:
-    return RegistryError("a blob's bytes do not have its digest", where=where,
-                         hint="mealkit's cache was changed: remove it and build again")
+    return RegistryError(
+        "a blob's bytes do not have its digest",
+        where=where,
+        hint="mealkit's cache was changed: remove it and build again",
+    )

@@ -51,8 +51,10 @@ def image_from_manifest(manifest: bytes, config: bytes) -> Image:
         diff_ids = [str(value) for value in inner["rootfs"]["diff_ids"]]
         descriptors = list(outer["layers"])
         if len(diff_ids) != len(descriptors):
-            raise BaseImageError(f"the image's manifest has {len(descriptors)} layers, its config {len(diff_ids)}",
-                                 hint="the image is damaged; use another one as base")
+            raise BaseImageError(
+                f"the image's manifest has {len(descriptors)} layers, its config {len(diff_ids)}",
+                hint="the image is damaged; use another one as base",
+            )
         layers = tuple(_layer(descriptor, diff) for descriptor, diff in zip(descriptors, diff_ids, strict=True))
         settings: Mapping[str, Any] = inner.get("config") or {}
         return Image(
@@ -75,8 +77,9 @@ def image_from_manifest(manifest: bytes, config: bytes) -> Image:
             annotations=tuple(sorted((str(k), str(v)) for k, v in (outer.get("annotations") or {}).items())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BaseImageError("the image's manifest or config is damaged", where=type(error).__name__,
-                             hint="use another image as base") from error
+        raise BaseImageError(
+            "the image's manifest or config is damaged", where=type(error).__name__, hint="use another image as base"
+        ) from error
 
 
 def choose_platform(index: bytes, platform: Platform) -> str:
@@ -95,8 +98,10 @@ def choose_platform(index: bytes, platform: Platform) -> str:
             return str(entry["digest"])
         if offered.os == "linux":  # leaves out attestations, which call themselves unknown/unknown
             found.append(str(offered))
-    raise BaseImageError(f"the image is not for {platform}",
-                         hint=f"it is for {', '.join(sorted(set(found))) or 'no platform that is known'}")
+    raise BaseImageError(
+        f"the image is not for {platform}",
+        hint=f"it is for {', '.join(sorted(set(found))) or 'no platform that is known'}",
+    )
 
 
 def config_digest(manifest: bytes) -> str:
@@ -108,8 +113,10 @@ def config_digest(manifest: bytes) -> str:
     config = json_object(manifest, "manifest").get("config")
     digest = str(config.get("digest")) if isinstance(config, dict) else ""
     if not is_digest(digest):
-        raise BaseImageError("the manifest names no config",
-                             hint="it is an index, or of Docker's old schema 1; push the image again with a newer tool")
+        raise BaseImageError(
+            "the manifest names no config",
+            hint="it is an index, or of Docker's old schema 1; push the image again with a newer tool",
+        )
     return digest
 
 
@@ -142,9 +149,11 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 def _layer(descriptor: Mapping[str, object], diff_id: str) -> Layer:
     media_type = str(descriptor.get("mediaType"))
     if media_type not in _LAYER_TYPES:
-        raise BaseImageError(f"a layer has the type {media_type}, which cannot be packed again",
-                             where=str(descriptor["digest"]),
-                             hint="use a base whose layers are tar, tar+gzip or tar+zstd")
+        raise BaseImageError(
+            f"a layer has the type {media_type}, which cannot be packed again",
+            where=str(descriptor["digest"]),
+            hint="use a base whose layers are tar, tar+gzip or tar+zstd",
+        )
     layer = layer_from_descriptor(dict(descriptor) | {"mediaType": _LAYER_TYPES[media_type]}, diff_id)
     if not (is_digest(layer.digest) and is_digest(diff_id)):
         raise BaseImageError("a layer has no sha256 digest", where=layer.digest, hint="use another image as base")
@@ -153,15 +162,18 @@ def _layer(descriptor: Mapping[str, object], diff_id: str) -> Layer:
 
 def _platform(value: Mapping[str, Any]) -> Platform:
     architecture, variant = str(value.get("architecture") or "unknown"), str(value.get("variant") or "")
-    return Platform(str(value.get("os") or "unknown"), architecture,
-                    "" if (architecture, variant) == ("arm64", "v8") else variant)
+    return Platform(
+        str(value.get("os") or "unknown"), architecture, "" if (architecture, variant) == ("arm64", "v8") else variant
+    )
 
 
 def _history(lines: Sequence[Mapping[str, Any]], layers: int) -> tuple[HistoryLine, ...]:
     history = tuple(
         HistoryLine(
-            created_by=str(line.get("created_by") or ""), created=str(line.get("created") or ""),
-            comment=str(line.get("comment") or ""), author=str(line.get("author") or ""),
+            created_by=str(line.get("created_by") or ""),
+            created=str(line.get("created") or ""),
+            comment=str(line.get("comment") or ""),
+            author=str(line.get("author") or ""),
             empty_layer=bool(line.get("empty_layer")),
         )
         for line in lines

@@ -93,8 +93,11 @@ def place(opened: OpenWheel, minor: str) -> tuple[Placed, ...]:
 
 
 def _ordered(opened: OpenWheel, placed: list[Placed], minor: str) -> tuple[Placed, ...]:
-    own = {f"{VENV}/pyvenv.cfg", f"{VENV}/lib64",
-           *(f"{VENV}/bin/{name}" for name in ("python", "python3", f"python{minor}"))}
+    own = {
+        f"{VENV}/pyvenv.cfg",
+        f"{VENV}/lib64",
+        *(f"{VENV}/bin/{name}" for name in ("python", "python3", f"python{minor}")),
+    }
     paths = {file.path: file for file in placed}
     if len(paths) < len(placed):
         twice = next(file.path for file in placed if paths[file.path] is not file)

@@ -83,8 +83,10 @@ def run_process(
     closed = options.network == "none"
     tools = _tools(environment)
     if tools is not None and _namespaces_work(tools, root, closed):
-        report("process runner: in namespaces of its own (the image's root, read-only"
-               + (", no network)" if closed else ", this machine's network)"))
+        report(
+            "process runner: in namespaces of its own (the image's root, read-only"
+            + (", no network)" if closed else ", this machine's network)")
+        )
         program = [*pulled.image.config.entrypoint, mode, *mounted.arguments]
         return _call(_isolated(tools, root, program, mounted.mounts, closed), {"HOME": "/", **env})
     report("process runner: relocated, with nothing closed off (this machine gives its users no namespaces)")
@@ -154,8 +156,11 @@ def _relocated_venv(image: Image, root: Path) -> Path:
     base = inside(root, f"{VENV}/bin/python")
     loader = next((path for name in _LOADERS if (path := inside(root, name)).is_file()), None)
     if loader is None or not base.is_file():
-        raise EngineError("the image cannot run here without a container engine", where=str(root),
-                          hint="start Docker or Podman; without one, only images with glibc run")
+        raise EngineError(
+            "the image cannot run here without a container engine",
+            where=str(root),
+            hint="start Docker or Podman; without one, only images with glibc run",
+        )
     minor = base.name.removeprefix("python")
     folders = [base.parent.parent / "lib"]
     folders += [inside(root, name.format(m=host_platform().machine)) for name in _LIBRARY_FOLDERS]
@@ -215,8 +220,10 @@ def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         process.terminate()
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
-              signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None)}
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
+    }
     try:
         yield
     finally:

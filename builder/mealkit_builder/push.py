@@ -61,9 +61,17 @@ class _Blob:
     read: Callable[[], BinaryIO]
 
 
-def push_image(images: Image | Sequence[Image], target: Target, open_layer: OpenLayer, *, tags: Sequence[str] = (),
-               known: frozenset[str] = frozenset(), mount_from: Mapping[str, str] | None = None,
-               progress: Progress | None = None, annotations: Mapping[str, str] | None = None) -> PushReport:
+def push_image(
+    images: Image | Sequence[Image],
+    target: Target,
+    open_layer: OpenLayer,
+    *,
+    tags: Sequence[str] = (),
+    known: frozenset[str] = frozenset(),
+    mount_from: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> PushReport:
     """Bring an image, or an index over several, to a target.
 
     No manifest is written before all blobs are there, and no tag before that; a push that fails leaves the tags
@@ -94,9 +102,13 @@ def push_image(images: Image | Sequence[Image], target: Target, open_layer: Open
         moved = _put_blobs(blobs, target, frozenset(), mount_from or {}, progress)
         digest, media_type = _put_manifests(images, several, target, tags, annotations)
     return PushReport(
-        digest=digest, url=target.url(digest), media_type=media_type, tags=tuple(tags),
+        digest=digest,
+        url=target.url(digest),
+        media_type=media_type,
+        tags=tuple(tags),
         platforms=tuple((image.platform, image.digest) for image in several),
-        reused=_sum(blobs, moved, "reused"), mounted=_sum(blobs, moved, "mounted"),
+        reused=_sum(blobs, moved, "reused"),
+        mounted=_sum(blobs, moved, "mounted"),
         uploaded=_sum(blobs, moved, "uploaded"),
     )
 
@@ -112,8 +124,13 @@ def _blobs(images: Sequence[Image], open_layer: OpenLayer) -> list[_Blob]:
     return sorted(found.values(), key=lambda blob: (-blob.size, blob.digest))
 
 
-def _put_blobs(blobs: Sequence[_Blob], target: Target, known: frozenset[str], mount_from: Mapping[str, str],
-               progress: Progress | None) -> dict[str, Moved]:
+def _put_blobs(
+    blobs: Sequence[_Blob],
+    target: Target,
+    known: frozenset[str],
+    mount_from: Mapping[str, str],
+    progress: Progress | None,
+) -> dict[str, Moved]:
     """How each blob came to the target."""
     cancelled: list[bool] = []
 
@@ -126,8 +143,14 @@ def _put_blobs(blobs: Sequence[_Blob], target: Target, known: frozenset[str], mo
     def put(blob: _Blob) -> Moved:
         # A small blob that the last image did not have is most likely new.
         absent = bool(known) and blob.size <= _SMALL
-        return target.put_blob(blob.digest, blob.size, blob.read, mount_from=mount_from.get(blob.digest),
-                               progress=report, known_absent=absent)
+        return target.put_blob(
+            blob.digest,
+            blob.size,
+            blob.read,
+            mount_from=mount_from.get(blob.digest),
+            progress=report,
+            known_absent=absent,
+        )
 
     moved: dict[str, Moved] = {blob.digest: "reused" for blob in blobs if blob.digest in known}
     wanted = [blob for blob in blobs if blob.digest not in known]
@@ -147,8 +170,13 @@ def _put_blobs(blobs: Sequence[_Blob], target: Target, known: frozenset[str], mo
     return moved
 
 
-def _put_manifests(given: Image | Sequence[Image], images: Sequence[Image], target: Target, tags: Sequence[str],
-                   annotations: Mapping[str, str] | None) -> tuple[str, str]:
+def _put_manifests(
+    given: Image | Sequence[Image],
+    images: Sequence[Image],
+    target: Target,
+    tags: Sequence[str],
+    annotations: Mapping[str, str] | None,
+) -> tuple[str, str]:
     """Write the manifests, then what the tags name; returns its digest and media type."""
     if isinstance(given, Image):
         data, media_type = manifest_bytes(given), MANIFEST

@@ -72,7 +72,8 @@ def find_python(image: Image, open_layer: Callable[[str], BinaryIO], named: str 
     if libc is None:
         raise BaseImageError(
             "the base has neither glibc nor musl, so no wheel with compiled code can run on it",
-            where=where, hint="use a base made from a Linux distribution, such as python:3.12-slim",
+            where=where,
+            hint="use a base made from a Linux distribution, such as python:3.12-slim",
         )
     if told is not None:
         version, executable = told
@@ -123,7 +124,8 @@ def _read_layers(
                             return libc, tree
         except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
             raise BaseImageError(
-                f"a layer of the base cannot be read: {error}", where=f"{where}: {layer.digest}",
+                f"a layer of the base cannot be read: {error}",
+                where=f"{where}: {layer.digest}",
                 hint="pull or push the base again",
             ) from error
         tree.end_layer()
@@ -141,12 +143,14 @@ def _members(file: BinaryIO, layer: Layer, where: str) -> Iterator[tuple[tarfile
     if layer.media_type not in (GZIP_LAYER, _TAR_LAYER):
         raise BaseImageError(
             "a layer of the base is compressed in a way that this builder cannot read (zstd)",
-            where=f"{where}: {layer.digest}", hint="use a base whose layers are gzip, or convert it with skopeo copy",
+            where=f"{where}: {layer.digest}",
+            hint="use a base whose layers are gzip, or convert it with skopeo copy",
         )
     # GzipFile, not tarfile's own reader: that one stops at the first member of a gzip file.
     stream = gzip.GzipFile(fileobj=file) if layer.media_type == GZIP_LAYER else file
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
+
             def read(member: tarfile.TarInfo = member) -> bytes:
                 content = archive.extractfile(member)
                 return content.read(_LIBC_LIMIT) if content else b""
@@ -223,7 +227,8 @@ def _search(tree: _Tree, path: str, named: str | None, where: str) -> tuple[str,
         if found and minor:
             return found, minor
         raise BaseImageError(
-            f"there is no Python at {named} in the base", where=where,
+            f"there is no Python at {named} in the base",
+            where=where,
             hint="correct [tool.mealkit.image] python, or leave it out: the interpreter is searched for on PATH",
         )
     names = ("python3", "python", *(f"python3.{number}" for number in range(40, OLDEST[1] - 1, -1)))
@@ -234,7 +239,8 @@ def _search(tree: _Tree, path: str, named: str | None, where: str) -> tuple[str,
             if found and minor:
                 return found, minor
     raise BaseImageError(
-        "the base has no Python", where=where,
+        "the base has no Python",
+        where=where,
         hint='use a base with Python, such as python:3.12-slim, or name it: [tool.mealkit.image] python = "/path"',
     )
 

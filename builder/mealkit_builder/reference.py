@@ -109,17 +109,23 @@ def parse_reference(text: str) -> Reference:
     """
     if "://" in text:
         raise UsageError(
-            f"{text!r} is a URL, not an image name", where=text,
+            f"{text!r} is a URL, not an image name",
+            where=text,
             hint=f"write {text.split('://', 1)[1] or 'host/repository'} (http is used for this machine and for the "
-                 "hosts in MEALKIT_INSECURE_REGISTRIES)")
+            "hosts in MEALKIT_INSECURE_REGISTRIES)",
+        )
     rest, _, digest = text.partition("@")
     if "@" in text and not is_digest(digest):
-        raise UsageError(f"{digest!r} is not a digest", where=text,
-                         hint="a digest is sha256: and 64 lower-case hexadecimal figures")
+        raise UsageError(
+            f"{digest!r} is not a digest", where=text, hint="a digest is sha256: and 64 lower-case hexadecimal figures"
+        )
     rest, tag = _split_tag(rest)
     if tag is not None and not _TAG.match(tag):
-        raise UsageError(f"{tag!r} is not a tag", where=text,
-                         hint="a tag has at most 128 letters, figures, '_', '.' and '-', and starts with no '.' or '-'")
+        raise UsageError(
+            f"{tag!r} is not a tag",
+            where=text,
+            hint="a tag has at most 128 letters, figures, '_', '.' and '-', and starts with no '.' or '-'",
+        )
     host, slash, repository = rest.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         host, repository = DOCKER_HUB, rest
@@ -131,8 +137,10 @@ def parse_reference(text: str) -> Reference:
         repository = repository if "/" in repository else f"library/{repository}"
     if not _REPOSITORY.match(repository) or len(repository) > 255:
         raise UsageError(
-            f"{repository!r} is not a repository", where=text,
-            hint="a repository has lower-case letters and figures, single '.', '_' or '-' between them, and '/'")
+            f"{repository!r} is not a repository",
+            where=text,
+            hint="a repository has lower-case letters and figures, single '.', '_' or '-' between them, and '/'",
+        )
     return Reference(host, repository, tag or "", digest)
 
 
@@ -150,8 +158,11 @@ def parse_location(text: str) -> Location:
     if text.startswith("docker:"):
         image = text.removeprefix("docker:")
         if not image or image.startswith("//"):
-            raise UsageError(f"{text!r} names no image", where=text,
-                             hint="docker:NAME is an image in the local engine; a registry's is host/repository")
+            raise UsageError(
+                f"{text!r} names no image",
+                where=text,
+                hint="docker:NAME is an image in the local engine; a registry's is host/repository",
+            )
         return EngineLocation(image)
     if text.startswith("oci:"):
         return _layout(text)

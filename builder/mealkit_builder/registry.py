@@ -43,8 +43,14 @@ class Repository:
         transport: The HTTP edge, for tests.
     """
 
-    def __init__(self, reference: Reference, environment: Mapping[str, str] | None = None, *, push: bool = False,
-                 transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        environment: Mapping[str, str] | None = None,
+        *,
+        push: bool = False,
+        transport: Transport | None = None,
+    ) -> None:
         self.reference = reference
         self.transport = transport or Transport(reference, environment)
         self._path = f"/v2/{reference.repository}"
@@ -70,8 +76,13 @@ class Repository:
         Raises:
             RegistryError: the bytes are not those of the digest that was asked for or announced.
         """
-        reply = self.transport.request("GET", f"{self._path}/manifests/{reference}", scope=self._pull,
-                                       headers={"Accept": _ACCEPT}, limit=_MANIFEST_LIMIT)
+        reply = self.transport.request(
+            "GET",
+            f"{self._path}/manifests/{reference}",
+            scope=self._pull,
+            headers={"Accept": _ACCEPT},
+            limit=_MANIFEST_LIMIT,
+        )
         if reply.status == 404:
             return None
         if reply.status != 200:
@@ -79,8 +90,11 @@ class Repository:
         digest = digest_bytes(reply.data)
         expected = reference if is_digest(reference) else reply.headers.get("Docker-Content-Digest") or digest
         if is_digest(expected) and digest != expected:
-            raise RegistryError("the manifest's bytes do not have its digest", where=self.url(expected),
-                                hint="the registry, or something between, changed them; do not use this image")
+            raise RegistryError(
+                "the manifest's bytes do not have its digest",
+                where=self.url(expected),
+                hint="the registry, or something between, changed them; do not use this image",
+            )
         return reply.data, self._media_type(reply), digest
 
     def get_blob(self, digest: str) -> bytes:
@@ -94,8 +108,11 @@ class Repository:
         if reply.status != 200:
             raise self._error(reply, "cannot read a blob")
         if digest_bytes(reply.data) != digest:
-            raise RegistryError("a blob's bytes do not have its digest", where=self.url(digest),
-                                hint="the registry, or something between, changed them; do not use this image")
+            raise RegistryError(
+                "a blob's bytes do not have its digest",
+                where=self.url(digest),
+                hint="the registry, or something between, changed them; do not use this image",
+            )
         return reply.data
 
     def open_blob(self, digest: str) -> BinaryIO:
@@ -107,10 +124,12 @@ class Repository:
             NotFoundError: the repository does not have it.
             RegistryError: from a read: the bytes do not have the digest.
         """
+
         def fetch(offset: int) -> Reply:
             headers = {"Range": f"bytes={offset}-"} if offset else {}
-            reply = self.transport.request("GET", f"{self._path}/blobs/{digest}", scope=self._pull, headers=headers,
-                                           stream=True)
+            reply = self.transport.request(
+                "GET", f"{self._path}/blobs/{digest}", scope=self._pull, headers=headers, stream=True
+            )
             if reply.stream is None:
                 raise self._error(reply, "cannot read a blob")
             return reply
@@ -124,8 +143,16 @@ class Repository:
             raise self._error(reply, "cannot look for a blob")
         return reply.status == 200
 
-    def put_blob(self, digest: str, size: int, read: Callable[[], BinaryIO], *, mount_from: str | None = None,
-                 progress: Progress | None = None, known_absent: bool = False) -> Moved:
+    def put_blob(
+        self,
+        digest: str,
+        size: int,
+        read: Callable[[], BinaryIO],
+        *,
+        mount_from: str | None = None,
+        progress: Progress | None = None,
+        known_absent: bool = False,
+    ) -> Moved:
         """Bring a blob here unless it is here.
 
         Args:
@@ -152,18 +179,29 @@ class Repository:
         Raises:
             MissingBlobError: the registry lacks a blob or manifest that it names.
         """
-        reply = self.transport.request("PUT", f"{self._path}/manifests/{reference}", scope=self._push,
-                                       headers={"Content-Type": media_type}, body=data)
+        reply = self.transport.request(
+            "PUT",
+            f"{self._path}/manifests/{reference}",
+            scope=self._push,
+            headers={"Content-Type": media_type},
+            body=data,
+        )
         if reply.status in (400, 404) and _codes(reply) & _ABSENT:
-            raise MissingBlobError(f"{self.reference.host} lacks a blob of the manifest", where=self.name,
-                                   hint="push again; the registry may be removing old blobs")
+            raise MissingBlobError(
+                f"{self.reference.host} lacks a blob of the manifest",
+                where=self.name,
+                hint="push again; the registry may be removing old blobs",
+            )
         if reply.status not in (200, 201, 202):
             raise self._error(reply, f"cannot write {self.name}:{reference}")
         digest = digest_bytes(data)
         told = reply.headers.get("Docker-Content-Digest")
         if told and is_digest(told) and told != digest:
-            raise RegistryError("the registry stored the manifest under another digest", where=self.url(told),
-                                hint="something between changed the manifest; push to the registry directly")
+            raise RegistryError(
+                "the registry stored the manifest under another digest",
+                where=self.url(told),
+                hint="something between changed the manifest; push to the registry directly",
+            )
         return digest
 
     def list_tags(self) -> tuple[str, ...]:
@@ -187,8 +225,9 @@ class Repository:
         """Try a mount: ``mounted``, or the Location of the upload that was opened instead, or nothing."""
         query = urlencode({"mount": digest, "from": source})
         try:
-            reply = self.transport.request("POST", f"{self._path}/blobs/uploads/?{query}",
-                                           scope=f"{self._push} {_scope(source, 'pull')}")
+            reply = self.transport.request(
+                "POST", f"{self._path}/blobs/uploads/?{query}", scope=f"{self._push} {_scope(source, 'pull')}"
+            )
         except (AuthenticationError, PermissionDeniedError, RegistryError):
             return None  # some registries refuse the whole request when the other repository may not be read
         if reply.status == 202:

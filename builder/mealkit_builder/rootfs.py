@@ -101,8 +101,9 @@ def unpack_layer(file: BinaryIO, layer: Layer, root: Path) -> None:
             for member in archive:
                 parts = [part for part in member.name.split("/") if part not in ("", ".")]
                 if ".." in parts or "\0" in member.name:
-                    raise RegistryError("a layer would write outside of the image", where=member.name,
-                                        hint="do not use this image")
+                    raise RegistryError(
+                        "a layer would write outside of the image", where=member.name, hint="do not use this image"
+                    )
                 if parts:
                     _unpack(archive, member, inside(root, "/".join(parts[:-1])), parts[-1], root, new)
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:

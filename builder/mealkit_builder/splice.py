@@ -48,8 +48,11 @@ _ASCII = bytes(int(_literal(byte)[::-1], 2) if byte < 128 else 0 for byte in ran
 # (code, shortest length, extra bits) of every length code (RFC 1951, 3.2.5); 285 stands for 258 alone.
 _LENGTHS = (
     *((257 + step, 3 + step, 0) for step in range(8)),
-    *((265 + 4 * (extra - 1) + step, 3 + (8 << (extra - 1)) + (step << extra), extra)
-      for extra in range(1, 6) for step in range(4)),
+    *(
+        (265 + 4 * (extra - 1) + step, 3 + (8 << (extra - 1)) + (step << extra), extra)
+        for extra in range(1, 6)
+        for step in range(4)
+    ),
 )
 
 

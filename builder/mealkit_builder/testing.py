@@ -97,10 +97,17 @@ class MemoryRegistry:
         bytes_out: Body bytes sent.
     """
 
-    def __init__(self, *, users: Mapping[str, str] | None = None, readers: Sequence[str] = (),
-                 auth: Literal["basic", "bearer"] = "basic", token_seconds: int = 300,
-                 mounts: Literal["yes", "no", "phantom"] = "yes", redirect_blobs_to: str = "",
-                 upload_origin: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        users: Mapping[str, str] | None = None,
+        readers: Sequence[str] = (),
+        auth: Literal["basic", "bearer"] = "basic",
+        token_seconds: int = 300,
+        mounts: Literal["yes", "no", "phantom"] = "yes",
+        redirect_blobs_to: str = "",
+        upload_origin: str = "",
+    ) -> None:
         self.users, self.readers = dict(users or {}), frozenset(readers)
         self.auth, self.token_seconds = auth, token_seconds
         self.mounts, self.redirect_blobs_to, self.upload_origin = mounts, redirect_blobs_to, upload_origin
@@ -121,8 +128,9 @@ class MemoryRegistry:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -172,8 +180,9 @@ class MemoryRegistry:
             self.seen.clear()
             self.bytes_in = self.bytes_out = 0
 
-    def fail_next(self, failure: Failure, *, times: int = 1, method: str = "", path_contains: str = "",
-                  retry_after: str = "") -> None:
+    def fail_next(
+        self, failure: Failure, *, times: int = 1, method: str = "", path_contains: str = "", retry_after: str = ""
+    ) -> None:
         """Make coming requests fail.
 
         Args:

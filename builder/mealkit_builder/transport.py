@@ -85,8 +85,10 @@ class Body:
         try:
             block = file.read(size if size > 0 else _BLOCK)
             if not block and self._moved < self.size:
-                raise RegistryError(f"a blob ended after {self._moved} of {self.size} bytes",
-                                    hint="mealkit's cache was changed: remove it and build again")
+                raise RegistryError(
+                    f"a blob ended after {self._moved} of {self.size} bytes",
+                    hint="mealkit's cache was changed: remove it and build again",
+                )
         except Exception as error:
             self.failure = error
             raise
@@ -118,16 +120,23 @@ class Transport:
         jitter: A number from 0 to 1.
     """
 
-    def __init__(self, reference: Reference, environment: Mapping[str, str] | None = None, *,
-                 clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
-                 jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        environment: Mapping[str, str] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self._environment = dict(os.environ if environment is None else environment)
         self.host = reference.host
         scheme = "http" if uses_http(reference.host, self._environment) else "https"
         self.origin = f"{scheme}://{reference.api_host}"
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         self._authenticator = Authenticator(
-            self.host, self.origin, lambda: find_credentials(self.host, self._environment), self._fetch, clock)
+            self.host, self.origin, lambda: find_credentials(self.host, self._environment), self._fetch, clock
+        )
         self._lock = threading.Lock()
         self._pool: urllib3.PoolManager | None = None
         self.requests = 0
@@ -139,11 +148,21 @@ class Transport:
         if pool is not None:
             pool.clear()
 
-    def request(self, method: str, url: str, *, scope: str, headers: Mapping[str, str] | None = None,
-                body: bytes | None = None, stream: bool = False, limit: int = 1 << 25) -> Reply:
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        scope: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        stream: bool = False,
+        limit: int = 1 << 25,
+    ) -> Reply:
         """One request, with retries; see :meth:`send`."""
-        return self.retry(lambda: self.send(method, url, scope=scope, headers=headers, body=body, stream=stream,
-                                            limit=limit))
+        return self.retry(
+            lambda: self.send(method, url, scope=scope, headers=headers, body=body, stream=stream, limit=limit)
+        )
 
     def retry(self, work: Callable[[], T]) -> T:
         """Run ``work`` until it raises no :class:`Fault`, at most three times, with growing and jittered pauses."""
@@ -158,8 +177,17 @@ class Transport:
                 self._sleep(wait)
         raise AssertionError("unreachable")
 
-    def send(self, method: str, url: str, *, scope: str, headers: Mapping[str, str] | None = None,
-             body: bytes | Body | None = None, stream: bool = False, limit: int = 1 << 25) -> Reply:
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        scope: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+        stream: bool = False,
+        limit: int = 1 << 25,
+    ) -> Reply:
         """One try: answers a challenge, follows the redirects of a GET or HEAD.
 
         Args:
@@ -198,16 +226,27 @@ class Transport:
         parts = urlsplit(url)
         allowed = ("https",) if self.origin.startswith("https:") else ("http", "https")
         if not location or parts.scheme not in allowed:
-            raise RegistryError(f"{self.host} sends us to an address that is not safe", where=redact(url),
-                                hint="ask the registry's operator")
+            raise RegistryError(
+                f"{self.host} sends us to an address that is not safe",
+                where=redact(url),
+                hint="ask the registry's operator",
+            )
         return url
 
     def _fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
         reply = self.retry(lambda: self._once(method, url, headers, None, body, False, 1 << 20))
         return reply.status, reply.data
 
-    def _once(self, method: str, url: str, headers: Mapping[str, str], authorization: str | None,
-              body: bytes | Body | None, stream: bool, limit: int) -> Reply:
+    def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        body: bytes | Body | None,
+        stream: bool,
+        limit: int,
+    ) -> Reply:
         sent = {"User-Agent": "mealkit", "Accept-Encoding": "identity"} | dict(headers)
         if authorization:
             sent["Authorization"] = authorization
@@ -224,31 +263,41 @@ class Transport:
             data = b"" if wanted else response.read(limit + 1, decode_content=False)
             if len(data) > limit:
                 response.close()
-                raise RegistryError(f"{self.host} sent more than {limit} bytes", where=redact(url),
-                                    hint="this is no manifest or config that mealkit can use")
+                raise RegistryError(
+                    f"{self.host} sent more than {limit} bytes",
+                    where=redact(url),
+                    hint="this is no manifest or config that mealkit can use",
+                )
             told = response.headers.get("Content-Length", "")
             if not wanted and method != "HEAD" and told.isdigit() and len(data) < int(told):
                 response.close()
-                raise Fault(f"the connection to {_host(url)} ended too early", where=redact(url),
-                            hint="try again later")
+                raise Fault(
+                    f"the connection to {_host(url)} ended too early", where=redact(url), hint="try again later"
+                )
             if not wanted:
                 response.drain_conn()
                 response.release_conn()
         _log.debug("%s %s: %d, %.0f ms", method, redact(url), status, (self._clock() - begin) * 1000)
         if status in _RETRIED:
-            raise Fault(f"{self.host} answered {status} {response.reason or ''}".rstrip(), where=redact(url),
-                        hint="try again later", wait=_retry_after(response.headers.get("Retry-After")))
+            raise Fault(
+                f"{self.host} answered {status} {response.reason or ''}".rstrip(),
+                where=redact(url),
+                hint="try again later",
+                wait=_retry_after(response.headers.get("Retry-After")),
+            )
         return Reply(status, response.headers, data, url, response if wanted else None)
 
-    def _open(self, method: str, url: str, headers: Mapping[str, str],
-              body: io.RawIOBase | bytes | None) -> urllib3.BaseHTTPResponse:
+    def _open(
+        self, method: str, url: str, headers: Mapping[str, str], body: io.RawIOBase | bytes | None
+    ) -> urllib3.BaseHTTPResponse:
         with self._lock:
             self.requests += 1
             if self._pool is None:
                 self._pool = _new_pool(self.origin, self._environment)
             pool = self._pool
-        return pool.request(method, url, headers=headers, body=body, redirect=False, retries=False,
-                            preload_content=False)
+        return pool.request(
+            method, url, headers=headers, body=body, redirect=False, retries=False, preload_content=False
+        )
 
     @contextmanager
     def _errors(self, url: str, body: bytes | Body | None = None) -> Iterator[None]:
@@ -265,16 +314,23 @@ class Transport:
                 raise body.failure from None
             if isinstance(error, exceptions.SSLError):
                 raise RegistryError(
-                    f"no trusted TLS connection to {self.host}: {redact(str(error))}", where=where,
+                    f"no trusted TLS connection to {self.host}: {redact(str(error))}",
+                    where=where,
                     hint="name the registry's certificate authority in SSL_CERT_FILE; if it speaks plain http, "
-                         "add it to MEALKIT_INSECURE_REGISTRIES") from error
-            if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError,
-                                  exceptions.ProxyError)):
-                raise UnreachableError(f"no connection to {_host(url)}", where=where,
-                                       hint="is the registry running, and its name right?") from error
+                    "add it to MEALKIT_INSECURE_REGISTRIES",
+                ) from error
+            if isinstance(
+                error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.ProxyError)
+            ):
+                raise UnreachableError(
+                    f"no connection to {_host(url)}", where=where, hint="is the registry running, and its name right?"
+                ) from error
             if isinstance(error, exceptions.TimeoutError):
-                raise UnreachableError(f"{_host(url)} gave no answer for {STALL_SECONDS:g} s", where=where,
-                                       hint="try again later; is the registry overloaded?") from error
+                raise UnreachableError(
+                    f"{_host(url)} gave no answer for {STALL_SECONDS:g} s",
+                    where=where,
+                    hint="try again later; is the registry overloaded?",
+                ) from error
             if isinstance(error, exceptions.HTTPError | OSError):
                 raise Fault(f"the connection to {_host(url)} broke", where=where, hint="try again later") from error
             raise
@@ -291,8 +347,12 @@ def _new_pool(origin: str, environment: Mapping[str, str]) -> urllib3.PoolManage
     import urllib3
 
     # Response and request bodies are moved in big blocks: 16 KiB, the default, halves the speed on a fast network.
-    settings = {"retries": False, "maxsize": 8, "blocksize": _BLOCK,
-                "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS)}
+    settings = {
+        "retries": False,
+        "maxsize": 8,
+        "blocksize": _BLOCK,
+        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS),
+    }
     proxy = _proxy(origin, environment)
     if proxy:
         return urllib3.ProxyManager(proxy, **settings)  # type: ignore[arg-type]

@@ -51,7 +51,12 @@ class DirEntry:
 
 
 def tree_layer(
-    files: Iterable[FileEntry | LinkEntry | DirEntry], *, kind: str, key: str, title: str, store: Store,
+    files: Iterable[FileEntry | LinkEntry | DirEntry],
+    *,
+    kind: str,
+    key: str,
+    title: str,
+    store: Store,
     compress: bool = False,
 ) -> Layer:
     """A layer of any files, its bytes in ``store``; the order of ``files`` does not matter.
@@ -141,7 +146,12 @@ def _folder_header(path: str, size: int) -> bytes:
 
 
 def write_layer(
-    nodes: Iterable[Node], *, kind: str, key: str, title: str, store: Store,
+    nodes: Iterable[Node],
+    *,
+    kind: str,
+    key: str,
+    title: str,
+    store: Store,
     checks: Iterable[tuple[int, Callable[[], None]]] = (),
 ) -> Layer:
     """Write a tree into the store.

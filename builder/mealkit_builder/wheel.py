@@ -229,8 +229,9 @@ def _dist_info(wheel: WheelFile, names: Mapping[str, WheelEntry]) -> str:
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
     from packaging.version import InvalidVersion, Version
 
-    found = sorted({top for top, slash, _ in (name.partition("/") for name in names) if slash and
-                    top.endswith(".dist-info")})
+    found = sorted(
+        {top for top, slash, _ in (name.partition("/") for name in names) if slash and top.endswith(".dist-info")}
+    )
     if len(found) != 1:
         refuse(wheel, ", ".join(found), f"it has {len(found)} .dist-info folders instead of one")
     try:

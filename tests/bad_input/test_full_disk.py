@@ -28,8 +28,12 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         def make(name: str, size: str) -> Path:
             path = tmp_path / "disks" / name
             path.mkdir(parents=True)
-            done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(path)],
-                                  capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(path)],
+                capture_output=True,
+                text=True,
+                timeout=10,
+            )
             if done.returncode != 0:
                 pytest.skip(f"this machine lets nobody mount a file system: {done.stderr.strip()}")
             mounted.callback(subprocess.run, ["umount", str(path)], capture_output=True, timeout=10, check=True)

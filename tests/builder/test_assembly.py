@@ -28,8 +28,13 @@ def project(shop: Workshop, tmp_path: Path) -> Project:
 @pytest.fixture
 def base() -> Image:
     config = ImageConfig(
-        env=(("PATH", "/usr/local/bin:/usr/bin"), ("LANG", "C.UTF-8")), entrypoint=("/bin/sh",), cmd=("-c",), user="0",
-        working_dir="/src", labels=(("maintainer", "ada"),), created="2020-01-01T00:00:00Z",
+        env=(("PATH", "/usr/local/bin:/usr/bin"), ("LANG", "C.UTF-8")),
+        entrypoint=("/bin/sh",),
+        cmd=("-c",),
+        user="0",
+        working_dir="/src",
+        labels=(("maintainer", "ada"),),
+        created="2020-01-01T00:00:00Z",
     )
     layer, _ = tiny_layer("base", b"base", kind="base")
     return append(Image(Platform("linux", "amd64"), config=config), layer)
@@ -37,8 +42,9 @@ def base() -> Image:
 
 def made(base: Image, project: Project, revision: Revision = CLEAN, *, bytecode: bool = True) -> Image:
     layer, _ = tiny_layer("recipe", b"recipe")
-    return assemble(base, [layer], project, SPEC, revision, base_name="python:3.12-slim", base_digest="sha256:1",
-                    bytecode=bytecode)
+    return assemble(
+        base, [layer], project, SPEC, revision, base_name="python:3.12-slim", base_digest="sha256:1", bytecode=bytecode
+    )
 
 
 def test_the_image_runs_the_runtime_as_nobody_in_particular(base: Image, project: Project) -> None:
@@ -67,8 +73,13 @@ def test_labels_tell_all_that_a_platform_needs(base: Image, project: Project) ->
     assert labels["maintainer"] == "ada"
     prefix = "org.opencontainers.image."
     assert {name.removeprefix(prefix): value for name, value in labels.items() if name.startswith(prefix)} == {
-        "title": "tiny", "version": "1.0.0", "description": "A recipe for tests.", "revision": "c" * 40,
-        "created": "1970-01-02T00:00:00Z", "base.name": "python:3.12-slim", "base.digest": "sha256:1",
+        "title": "tiny",
+        "version": "1.0.0",
+        "description": "A recipe for tests.",
+        "revision": "c" * 40,
+        "created": "1970-01-02T00:00:00Z",
+        "base.name": "python:3.12-slim",
+        "base.digest": "sha256:1",
     }
     assert made(base, project, bytecode=False).config.label_map["io.mealkit.bytecode"] == "false"
 

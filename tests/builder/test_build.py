@@ -120,8 +120,14 @@ def test_a_fresh_machine_brings_no_wheel(workshop: Workshop, memory: MemoryRegis
     assert record.wheels_downloaded == 0
     assert record.layers == {"reused": 3, "mounted": 0, "uploaded": 1}
     assert len(uploads(memory)) == 2
-    assert not [one for one in memory.seen if one.method == "GET" and one.path.endswith(tuple(
-        layer for layer in memory.blobs["team/tiny"] if len(memory.blobs["team/tiny"][layer]) > 50_000))]
+    assert not [
+        one
+        for one in memory.seen
+        if one.method == "GET"
+        and one.path.endswith(
+            tuple(layer for layer in memory.blobs["team/tiny"] if len(memory.blobs["team/tiny"][layer]) > 50_000)
+        )
+    ]
 
 
 def test_one_further_requirement_keeps_the_large_layers(workshop: Workshop, memory: MemoryRegistry) -> None:
@@ -161,6 +167,8 @@ AROUND = pytest.mark.parametrize(
     ],
     ids=lambda around: next(iter(around)),
 )
+
+
 @AROUND
 def test_the_environment_of_the_process_is_not_in_the_image(
     shop: Workshop, around: dict[str, str], tmp_path: Path
@@ -297,8 +305,11 @@ def test_wheels_that_collide_stop_the_build(workshop: Workshop, memory: MemoryRe
 
 @pytest.mark.parametrize(
     ("base", "kind", "said"),
-    [("oci:nowhere", NotFoundError, "no such base image"), ("arm", BaseImageError, "not for linux/amd64"),
-     ("old", BaseImageError, "3.11 or newer")],
+    [
+        ("oci:nowhere", NotFoundError, "no such base image"),
+        ("arm", BaseImageError, "not for linux/amd64"),
+        ("old", BaseImageError, "3.11 or newer"),
+    ],
 )
 def test_a_base_that_cannot_be_used_stops_the_build(
     workshop: Workshop, memory: MemoryRegistry, base: str, kind: type[Exception], said: str
@@ -338,8 +349,12 @@ def test_a_killed_build_leaves_no_tag_and_the_next_goes_on(workshop: Workshop) -
             return before(method, path)
 
         memory.due_fault = slow  # type: ignore[method-assign, assignment]
-        process = subprocess.Popen([MEALKIT, "build", "-C", str(root), "--to", place(memory)],
-                                   env=dict(workshop.environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [MEALKIT, "build", "-C", str(root), "--to", place(memory)],
+            env=dict(workshop.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         try:
             assert hold.wait(30)
         finally:

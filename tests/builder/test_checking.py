@@ -34,7 +34,15 @@ def edit(root: Path, name: str, old: str, new: str) -> None:
 def test_a_good_recipe_has_only_good_findings(root: Path) -> None:
     findings = list(check_recipe(root))
     assert [finding.what for finding in findings] == [
-        "project", "files", "specification", "hyperparameters", "input", "output", "trainer", "image", "lock",
+        "project",
+        "files",
+        "specification",
+        "hyperparameters",
+        "input",
+        "output",
+        "trainer",
+        "image",
+        "lock",
     ]
     assert errors(root) == {}
     assert findings[0].detail == "tiny 1.0.0, classification"

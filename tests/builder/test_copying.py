@@ -52,9 +52,7 @@ def test_a_second_copy_moves_nothing(shop: Workshop, built: ImageRecord, memory:
     assert memory.tags("copy") == {"a", "b"}
 
 
-def test_a_copy_goes_back_the_same(
-    shop: Workshop, built: ImageRecord, memory: MemoryRegistry, tmp_path: Path
-) -> None:
+def test_a_copy_goes_back_the_same(shop: Workshop, built: ImageRecord, memory: MemoryRegistry, tmp_path: Path) -> None:
     there = copy(shop, built.url, f"{memory.host}/copy:x")
     back = copy(shop, there.url, f"oci:{tmp_path / 'back'}:y")
     assert back.url.endswith(built.digest)

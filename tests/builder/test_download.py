@@ -150,8 +150,13 @@ def test_a_busy_index_is_asked_again(index: Index, store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
-    [(404, WheelError, 6), (410, WheelError, 6), (401, AuthenticationError, 7), (403, AuthenticationError, 7),
-     (400, UnreachableError, 75)],
+    [
+        (404, WheelError, 6),
+        (410, WheelError, 6),
+        (401, AuthenticationError, 7),
+        (403, AuthenticationError, 7),
+        (400, UnreachableError, 75),
+    ],
 )
 def test_a_refusal_is_told(index: Index, store: Store, status: int, kind: type[MealkitError], code: int) -> None:
     index.answers = [status] * 9

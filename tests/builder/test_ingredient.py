@@ -50,8 +50,12 @@ def recipe(root: Path, store: Store, interpreter: Interpreter | None = None, spe
 
 def test_the_recipe_is_packed_as_it_would_be_installed(root: Path, store: Store, interpreter: Interpreter) -> None:
     names = set(opened(recipe(root, store, interpreter), store))
-    assert {f"{SITE}/tiny/model.py", f"{SITE}/tiny-1.0.0.dist-info/METADATA", f"{SITE}/tiny-1.0.0.dist-info/RECORD",
-            "opt/mealkit/recipe.json"} <= names
+    assert {
+        f"{SITE}/tiny/model.py",
+        f"{SITE}/tiny-1.0.0.dist-info/METADATA",
+        f"{SITE}/tiny-1.0.0.dist-info/RECORD",
+        "opt/mealkit/recipe.json",
+    } <= names
     tag = "cpython-" + MINOR.replace(".", "")
     assert f"{SITE}/tiny/__pycache__/model.{tag}.pyc" in names
 
@@ -100,7 +104,9 @@ def test_the_environment_is_one_that_python_knows(store: Store, interpreter: Int
         settings = tar.extractfile("opt/mealkit/venv/pyvenv.cfg")
         assert settings is not None
         assert settings.read().decode().splitlines() == [
-            "home = /usr/local/bin", "include-system-site-packages = false", "version = 3.99.1"
+            "home = /usr/local/bin",
+            "include-system-site-packages = false",
+            "version = 3.99.1",
         ]
     other = own_ingredient(MINOR, "/usr/bin/python3", "3.99.1", interpreter, store)
     assert other.key != one.key

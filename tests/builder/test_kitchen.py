@@ -48,8 +48,15 @@ def target(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "images")
 
 
-def ingredient(store: Store, name: str, made: list[str] | None = None, *, compiles: bool = False,
-               wheels: Sequence[WheelFile] = (), make: Callable[[], None] = lambda: None) -> Ingredient:
+def ingredient(
+    store: Store,
+    name: str,
+    made: list[str] | None = None,
+    *,
+    compiles: bool = False,
+    wheels: Sequence[WheelFile] = (),
+    make: Callable[[], None] = lambda: None,
+) -> Ingredient:
     key = f"test/{name}"
 
     def making(fetched: Sequence[WheelFile]) -> Layer:
@@ -155,7 +162,13 @@ def test_wheels_are_there_before_their_layer_is_made(store: Store, target: Layou
     path.write_bytes(data)
     wheel = WheelFile("a", "1", path.name, hashlib.sha256(data).hexdigest(), len(data), None, path.as_uri())
     tally, reporter = Tally(), Counting()
-    cook([ingredient(store, "a", wheels=[wheel]), ingredient(store, "b", wheels=[wheel], compiles=True)], {}, target,
-         store, reporter, tally)
+    cook(
+        [ingredient(store, "a", wheels=[wheel]), ingredient(store, "b", wheels=[wheel], compiles=True)],
+        {},
+        target,
+        store,
+        reporter,
+        tally,
+    )
     assert tally.downloaded == 1
     assert reporter.came["download"] == reporter.expected["download"] == len(data)

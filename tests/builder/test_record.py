@@ -20,17 +20,36 @@ COUNTS = st.integers(0, 2**40)
 
 def record(url: str = f"127.0.0.1:5000/shop@{DIGEST}", **changes: object) -> ImageRecord:
     values: dict[str, object] = {
-        "url": url, "tags": ("1.0", "latest"), "platforms": {"linux/amd64": DIGEST}, "name": "shop", "version": "1.0",
-        "spec_digest": DIGEST, "base": "host", "base_digest": {"linux/amd64": DIGEST}, "lock_digest": DIGEST,
-        "revision": None, "dirty": False, "size": 10, "layers": {"reused": 1, "mounted": 0, "uploaded": 2},
+        "url": url,
+        "tags": ("1.0", "latest"),
+        "platforms": {"linux/amd64": DIGEST},
+        "name": "shop",
+        "version": "1.0",
+        "spec_digest": DIGEST,
+        "base": "host",
+        "base_digest": {"linux/amd64": DIGEST},
+        "lock_digest": DIGEST,
+        "revision": None,
+        "dirty": False,
+        "size": 10,
+        "layers": {"reused": 1, "mounted": 0, "uploaded": 2},
     }
     return ImageRecord(**{**values, **changes})  # type: ignore[arg-type]
 
 
 RECORDS = st.builds(
-    record, tags=st.lists(TEXT, max_size=3).map(tuple), name=TEXT, version=TEXT, revision=st.none() | TEXT, size=COUNTS,
-    platforms=st.dictionaries(TEXT, TEXT, max_size=2), layers=st.dictionaries(TEXT, COUNTS, max_size=3),
-    dirty=st.booleans(), bytecode=st.booleans(), seconds=st.floats(0, 1e6), base=TEXT,
+    record,
+    tags=st.lists(TEXT, max_size=3).map(tuple),
+    name=TEXT,
+    version=TEXT,
+    revision=st.none() | TEXT,
+    size=COUNTS,
+    platforms=st.dictionaries(TEXT, TEXT, max_size=2),
+    layers=st.dictionaries(TEXT, COUNTS, max_size=3),
+    dirty=st.booleans(),
+    bytecode=st.booleans(),
+    seconds=st.floats(0, 1e6),
+    base=TEXT,
 )
 
 

@@ -49,8 +49,16 @@ def expected(open_workshop: Workshop, base: str) -> str:
     return open_workshop.build(root).digest
 
 
-def digest(program: str, workshop: Workshop, base: str, name: str, prefix: tuple[str, ...] = (), *,
-           owner: int | None = None, **variables: str) -> str:
+def digest(
+    program: str,
+    workshop: Workshop,
+    base: str,
+    name: str,
+    prefix: tuple[str, ...] = (),
+    *,
+    owner: int | None = None,
+    **variables: str,
+) -> str:
     """What another builder, with a cache of its own, makes of the same recipe in another folder."""
     folder = workshop.folder / name
     root = workshop.recipe(base=base, within=folder)
@@ -59,10 +67,21 @@ def digest(program: str, workshop: Workshop, base: str, name: str, prefix: tuple
     if owner is not None:
         for path in (folder, *folder.rglob("*")):
             os.chown(path, owner, owner)
-    environment = {**workshop.environment, "HOME": str(home), "MEALKIT_CACHE": str(home / "cache"),
-                   "UV_CACHE_DIR": str(home / "uv"), **variables}
-    done = subprocess.run([*prefix, program, "build", "-q", "-C", str(root)], env=environment, cwd="/",
-                          capture_output=True, text=True, timeout=120)
+    environment = {
+        **workshop.environment,
+        "HOME": str(home),
+        "MEALKIT_CACHE": str(home / "cache"),
+        "UV_CACHE_DIR": str(home / "uv"),
+        **variables,
+    }
+    done = subprocess.run(
+        [*prefix, program, "build", "-q", "-C", str(root)],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert "note:" not in done.stderr
     return done.stdout.strip().rpartition("@")[2]
@@ -133,7 +152,12 @@ def other_builder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.slow
 def test_another_python(open_workshop: Workshop, base: str, expected: str, other_builder: str) -> None:
-    about = subprocess.run([str(Path(other_builder).with_name("python")), "-c", "import sys; print(sys.version)"],
-                           capture_output=True, text=True, timeout=30, check=True)
+    about = subprocess.run(
+        [str(Path(other_builder).with_name("python")), "-c", "import sys; print(sys.version)"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     assert about.stdout.startswith(OTHER)
     assert digest(other_builder, open_workshop, base, "another python") == expected

@@ -34,9 +34,8 @@ def hashes(digit: str) -> str:
 
 
 def package(name: str, *filenames: str, more: str = "") -> str:
-    return (
-        f'[[packages]]\nname = "{name}"\nversion = "1.0"\n{more}\n'
-        + (f"wheels = [{', '.join(map(wheel, filenames))}]\n" if filenames else "")
+    return f'[[packages]]\nname = "{name}"\nversion = "1.0"\n{more}\n' + (
+        f"wheels = [{', '.join(map(wheel, filenames))}]\n" if filenames else ""
     )
 
 
@@ -45,8 +44,15 @@ def lock(*packages: str, python: str = ">=3.11") -> Lock:
     return Lock(Path("/recipe/pylock.toml"), "\n".join((head, *packages)))
 
 
-def chosen(text: Lock, store: Store, *, minor: str = "3.11", platform: Platform = AMD, libc: str = "glibc",
-           version: tuple[int, int] = (2, 36)) -> dict[str, str]:
+def chosen(
+    text: Lock,
+    store: Store,
+    *,
+    minor: str = "3.11",
+    platform: Platform = AMD,
+    libc: str = "glibc",
+    version: tuple[int, int] = (2, 36),
+) -> dict[str, str]:
     return {w.name: w.filename for w in select_wheels(text, minor, platform, libc, version, store)}
 
 
@@ -105,9 +111,9 @@ def test_a_wheel_for_any_platform_fits_all(store: Store) -> None:
 
 def test_markers_are_those_of_the_image(store: Store) -> None:
     text = lock(
-        package("armour", "armour-1.0-py3-none-any.whl", more='marker = "platform_machine == \'aarch64\'"'),
-        package("old", "old-1.0-py3-none-any.whl", more='marker = "python_full_version < \'3.12\'"'),
-        package("win", "win-1.0-py3-none-any.whl", more='marker = "sys_platform == \'win32\'"'),
+        package("armour", "armour-1.0-py3-none-any.whl", more="marker = \"platform_machine == 'aarch64'\""),
+        package("old", "old-1.0-py3-none-any.whl", more="marker = \"python_full_version < '3.12'\""),
+        package("win", "win-1.0-py3-none-any.whl", more="marker = \"sys_platform == 'win32'\""),
         package("salt", "salt-1.0-py3-none-any.whl"),
     )
     assert set(chosen(text, store)) == {"old", "salt"}

@@ -38,7 +38,11 @@ def test_the_package_is_packed_with_its_data_and_nothing_beside_it(root: Path) -
     write(root, "notes.txt")
     write(root, "tests/test_tiny.py")
     assert packed(root) == [
-        "tiny/__init__.py", "tiny/data/table.csv", "tiny/deep/er/module.py", "tiny/model.py", "tiny/settings.py",
+        "tiny/__init__.py",
+        "tiny/data/table.csv",
+        "tiny/deep/er/module.py",
+        "tiny/model.py",
+        "tiny/settings.py",
     ]
 
 
@@ -55,8 +59,17 @@ def test_a_recipe_may_be_a_single_module(root: Path) -> None:
     assert packed(root) == ["solo.py"]
 
 
-@pytest.mark.parametrize("name", ["__pycache__/model.cpython-311.pyc", "old.pyc", ".ipynb_checkpoints/a.ipynb",
-                                  ".mypy_cache/x.json", ".DS_Store", ".venv/bin/python"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__pycache__/model.cpython-311.pyc",
+        "old.pyc",
+        ".ipynb_checkpoints/a.ipynb",
+        ".mypy_cache/x.json",
+        ".DS_Store",
+        ".venv/bin/python",
+    ],
+)
 def test_what_tools_leave_behind_is_left_out(root: Path, name: str) -> None:
     before = packed(root)
     write(root, f"tiny/{name}")
@@ -66,16 +79,43 @@ def test_what_tools_leave_behind_is_left_out(root: Path, name: str) -> None:
 def test_ignored_files_are_left_out_as_git_would(root: Path) -> None:
     write(root, ".gitignore", "*.log\n/tiny/cache/\n!keep.log\n# a comment\n\n")
     write(root, "tiny/.gitignore", "/local.json\nsub/secret.txt\n")
-    for name in ("a.log", "keep.log", "cache/big.bin", "local.json", "sub/local.json", "sub/secret.txt",
-                 "sub/other.txt"):
+    for name in (
+        "a.log",
+        "keep.log",
+        "cache/big.bin",
+        "local.json",
+        "sub/local.json",
+        "sub/secret.txt",
+        "sub/other.txt",
+    ):
         write(root, f"tiny/{name}")
     found = {name.removeprefix("tiny/") for name in packed(root)}
-    assert found == {"__init__.py", "model.py", "settings.py", ".gitignore", "keep.log", "sub/local.json",
-                     "sub/other.txt"}
+    assert found == {
+        "__init__.py",
+        "model.py",
+        "settings.py",
+        ".gitignore",
+        "keep.log",
+        "sub/local.json",
+        "sub/other.txt",
+    }
 
 
-@pytest.mark.parametrize("name", [".env", ".env.local", ".netrc", ".pypirc", ".git-credentials", "id_rsa", "id_ed25519",
-                                  "store.p12", "store.jks", "sub/.env.production"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".env",
+        ".env.local",
+        ".netrc",
+        ".pypirc",
+        ".git-credentials",
+        "id_rsa",
+        "id_ed25519",
+        "store.p12",
+        "store.jks",
+        "sub/.env.production",
+    ],
+)
 def test_a_file_for_credentials_is_refused(root: Path, name: str) -> None:
     path = write(root, f"tiny/{name}", "TOKEN=1")
     with pytest.raises(SecretFoundError) as caught:
@@ -158,7 +198,7 @@ def test_a_name_that_is_no_utf_8_is_refused(root: Path) -> None:
 
 
 def test_any_other_name_is_packed(root: Path) -> None:
-    for name in ("Käse 🧀.csv", "a,b \"c\".txt", "line\nbreak.txt"):
+    for name in ("Käse 🧀.csv", 'a,b "c".txt', "line\nbreak.txt"):
         write(root, f"tiny/{name}")
     assert len(packed(root)) == 6
 

@@ -29,8 +29,13 @@ finally:
 
 
 def modules(workshop: Workshop, *arguments: str | Path) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", TRACE, *map(str, arguments)], env=dict(workshop.environment),
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", TRACE, *map(str, arguments)],
+        env=dict(workshop.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stderr.splitlines() if line.startswith("MODULES "))
     return set(line.split()[1:])
@@ -109,9 +114,7 @@ def test_without_a_command_it_helps(shop: Workshop) -> None:
         (["completion", "tcsh"], "is not one of", "see `mealkit completion --help`"),
     ],
 )
-def test_a_wrong_command_line_is_told_in_our_form(
-    shop: Workshop, arguments: list[str], said: str, hint: str
-) -> None:
+def test_a_wrong_command_line_is_told_in_our_form(shop: Workshop, arguments: list[str], said: str, hint: str) -> None:
     done = shop.mealkit(*arguments)
     assert done.status == 2
     assert done.out == ""
@@ -150,8 +153,13 @@ def test_an_interruption_is_no_bug(
 
 
 def test_a_reader_that_goes_away_is_no_error(shop: Workshop) -> None:
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {MEALKIT} completion bash | true"],
-                          env=dict(shop.environment), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {MEALKIT} completion bash | true"],
+        env=dict(shop.environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 1, 141)  # click answers a broken pipe with 1
 
@@ -172,10 +180,17 @@ def test_completion_scripts_are_sane(shop: Workshop, shell: str, tmp_path: Path)
 
 def test_bash_completes_commands_and_options(shop: Workshop) -> None:
     assert missing("bash") is None
-    for words, expected in ((["mealkit", "in"], {"init", "inspect"}), (["mealkit", "build", "--pl"], {"--platform"}),
-                            (["mealkit", "completion", "f"], {"fish"})):
-        environment = {**shop.environment, "_MEALKIT_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words),
-                       "COMP_CWORD": str(len(words) - 1)}
+    for words, expected in (
+        (["mealkit", "in"], {"init", "inspect"}),
+        (["mealkit", "build", "--pl"], {"--platform"}),
+        (["mealkit", "completion", "f"], {"fish"}),
+    ):
+        environment = {
+            **shop.environment,
+            "_MEALKIT_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        }
         done = subprocess.run([MEALKIT], env=environment, capture_output=True, text=True, timeout=30)
         found = {line.partition(",")[2] for line in done.stdout.splitlines()}
         assert found == expected, done.stderr

@@ -55,8 +55,14 @@ def test_scenario(path: Path, workshop: Workshop) -> None:
         path_variable = f"{Path(MEALKIT).parent}:{workshop.environment['PATH']}"
         environment = {**workshop.environment, "PATH": path_variable, **values}
         for command, expected in steps(path.read_text(encoding="utf-8")):
-            done = subprocess.run(["bash", "-c", f"cd {shlex.quote(str(here))}; {command}"], env=environment, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            done = subprocess.run(
+                ["bash", "-c", f"cd {shlex.quote(str(here))}; {command}"],
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+            )
             if command.startswith("cd ") and done.returncode == 0:
                 here = (here / command[3:].strip()).resolve()
             said = done.stdout.rstrip("\n")
