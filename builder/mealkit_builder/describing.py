@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+from pathlib import Path
 
 import mealkit
 from mealkit.project import Project
@@ -41,13 +43,14 @@ def _key(project: Project) -> str:
 
 
 def _sdk_digest() -> str:
-    """Our own code makes the specification: an edit of an editable checkout must count as a change."""
-    from pathlib import Path
-
+    """Our own code and pydantic's version make the specification: a change of either must count."""
     folder = Path(mealkit.__file__).parent
     state = hashlib.sha256()
     for name in ("describe.py", "hyperparameters.py", "metrics.py", "project.py", "row.py", "spec.py"):
         state.update((folder / name).read_bytes())
+    pydantic = importlib.util.find_spec("pydantic")  # finds, and does not import
+    if pydantic is not None and pydantic.origin is not None:
+        state.update(Path(pydantic.origin).with_name("version.py").read_bytes())
     return state.hexdigest()[:16]
 
 
