@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -19,10 +20,9 @@ from .machine import read_machine
 from .registry import Place, fresh_registry
 from .report import insert, render
 from .result import Extra, Result, from_json
-from .scenario import SCENARIOS, Round, Sample
+from .scenario import SCENARIOS, WARM, Round, Sample, begins
 from .side import Docker, Mealkit
 from .source import ROOT, Source
-from .timing import median
 
 _EXTRAS = {"x": "sizes, pulls, download, lock, --help", "l": "wheels to layers", "s": "the runtime's start"}
 _WHERE = Path("/var/tmp")  # a real disk: /tmp may be memory
@@ -93,22 +93,36 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
     sides = mealkit, Docker(source, engine, buildkit=False), Docker(source, engine, buildkit=True)
     extra.help_seconds(mealkit, 1)  # writes bytecode
     samples: list[Sample] = []
-    for number in range(repeats):
-        say(f"round {number + 1} of {repeats}")
-        samples += Round(number, letters & {*SCENARIOS}, source, *sides, seed, folder, pin, show).run()
     more = splicing = start = None
-    if letters & {"x", "s"}:
-        say("images")
-        with fresh_registry(folder / "registry-images", seed) as place:
+    with contextlib.ExitStack() as stack:
+        warm: Place | None = None
+        for number in range(repeats):
+            say(f"round {number + 1} of {repeats}")
+            if letters & WARM and begins(number):
+                stack.close()
+                warm = stack.enter_context(fresh_registry(folder / f"registry-warm-{number}", seed))
+            only = letters & {*SCENARIOS}
+            samples += Round(number, only, source, *sides, seed, folder, warm, pin, show).run()
+        if letters & {"x", "s"}:
+            place = warm or stack.enter_context(fresh_registry(folder / "registry-images", seed))
+            url = mealkit.build(place).url
             if "x" in letters:
-                times = (extra.help_seconds(mealkit, 10), extra.lock_seconds(mealkit, source, pin, 3))
-                images, docker_uv, plain = _images(mealkit, sides[2], engine, place, folder, min(repeats, 3))
-                more = Extra(*times, fetch, fetched, images, docker_uv, plain)
+                say("images")
+                docker_url = next((one.url for one in reversed(samples) if one.side == sides[2].name), None)
+                urls = {"mealkit": url, sides[2].name: docker_url or sides[2].build(place).url}
+                more = Extra(
+                    help=extra.help_seconds(mealkit, 10),
+                    lock=extra.lock_seconds(mealkit, source, pin, 3),
+                    fetch=fetch,
+                    fetched=fetched,
+                    images={name: extra.image_facts(engine, place, one, min(repeats, 2)) for name, one in urls.items()},
+                    docker_uv=extra.docker_with_uv(source, engine, place, folder / "uv"),
+                    plain_base=extra.plain_base_seconds(mealkit, engine, place, folder / "plain", min(repeats, 5)),
+                )
             if "s" in letters:
                 say("the runtime's start")
-                url = mealkit.build(place).url
                 engine.docker("pull", "-q", url)
-                start = startup.measure(engine, url, folder / "start", 5 if repeats > 1 else 2)
+                start = startup.measure(engine, url, folder / "start", 7 if repeats > 1 else 2)
     if "l" in letters:
         say("wheels to layers")
         splicing = wheels.compare(source.wheels(), store, source.minor, max(repeats, 3))
@@ -126,28 +140,6 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
         splicing=splicing,
         startup=start,
     )
-
-
-def _images(
-    mealkit: Mealkit, docker: Docker, engine: Engine, place: Place, folder: Path, repeats: int
-) -> tuple[dict[str, dict[str, float]], float, float]:
-    """Sizes and pulls of both images, docker's build with uv, and mealkit on a base that tells nothing."""
-    urls = {side.name: side.build(place).url for side in (mealkit, docker)}
-    pulls: dict[str, list[dict[str, float]]] = {name: [] for name in urls}
-    for _ in range(repeats):
-        for name, url in urls.items():
-            pulls[name].append(extra.pull(engine, url))
-    images = {
-        name: {
-            **extra.image_size(place, urls[name]),
-            "unpacked": values[0]["unpacked"],
-            "seconds": median([value["seconds"] for value in values]),
-            "pulls": len(values),
-        }
-        for name, values in pulls.items()
-    }
-    plain = extra.plain_base_seconds(mealkit, engine, place, folder / "plain", repeats)
-    return images, extra.docker_with_uv(mealkit.source, engine, place, folder / "uv"), plain
 
 
 def say(text: str) -> None:

@@ -31,6 +31,7 @@ def push_base(place: Place, engine: Engine, folder: Path) -> str:
     """
     folder.mkdir()
     engine.docker("import", str(_tar()), "mealkit-bench/raw")
+    lowest = engine.docker("image", "inspect", "--format", "{{index .RootFS.Layers 0}}", "mealkit-bench/raw")
     version = engine.docker("run", "--rm", "mealkit-bench/raw", "python3", "-V").split()[-1]
     shutil.copyfile(_CERTIFICATES, folder / "ca-certificates.crt")
     path = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -38,6 +39,11 @@ def push_base(place: Place, engine: Engine, folder: Path) -> str:
     engine.docker("build", "-q", "-t", place.base, str(folder))
     engine.docker("push", "-q", place.base)
     engine.forget_all()
+    holders = engine.holders(lowest)
+    if holders:
+        raise click.ClickException(
+            f"other images hold the base's layers, so nothing would be cold: {' '.join(holders)}"
+        )
     return version
 
 

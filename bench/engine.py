@@ -59,6 +59,14 @@ class Engine:
         for kind in ("regular", "source.local", "internal", "frontend"):
             self.docker("builder", "prune", "-af", "--filter", f"type={kind}")
 
+    def holders(self, diff_id: str) -> tuple[str, ...]:
+        """The images that have a layer: while there is one, the layer is not pulled."""
+        images = sorted(set(self.docker("images", "-aq", "--no-trunc").split()))
+        if not images:
+            return ()
+        lines = self.docker("image", "inspect", "--format", "{{.Id}} {{json .RootFS.Layers}}", *images).splitlines()
+        return tuple(line.split(" ")[0] for line in lines if diff_id in line)
+
     def forget_all(self) -> None:
         """As on a machine that has built nothing."""
         self.forget_images()

@@ -49,26 +49,26 @@ def fetch_seconds(source: Source, folder: Path) -> tuple[float, int]:
     return time.perf_counter() - started, size
 
 
-def image_size(place: Place, url: str) -> dict[str, int]:
-    """Compressed bytes and number of layers, from the manifest."""
+def image_facts(engine: Engine, place: Place, url: str, repeats: int) -> dict[str, float]:
+    """Compressed bytes and layers from the manifest; and how an engine that has nothing pulls it."""
     repository, _, digest = url.removeprefix(f"{place.host}/").partition("@")
     kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-    request = urllib.request.Request(
-        f"http://{place.host}/v2/{repository}/manifests/{digest}", headers={"Accept": kinds}
-    )
+    address = f"http://{place.host}/v2/{repository}/manifests/{digest}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=20) as answer:
+    with opener.open(urllib.request.Request(address, headers={"Accept": kinds}), timeout=20) as answer:
         layers = json.load(answer)["layers"]
-    return {"compressed": sum(layer["size"] for layer in layers), "layers": len(layers)}
-
-
-def pull(engine: Engine, url: str) -> dict[str, float]:
-    """Let an engine that knows nothing pull the image: seconds, and unpacked bytes."""
-    engine.forget_all_but_mounts()
-    settle()
-    seconds = engine.timed(Path("/"), True, "pull", "-q", url).seconds
-    size = int(engine.docker("image", "inspect", "--format", "{{.Size}}", url))
-    return {"seconds": seconds, "unpacked": size}
+    times = []
+    for _ in range(repeats):
+        engine.forget_all_but_mounts()
+        settle()
+        times.append(engine.timed(Path("/"), True, "pull", "-q", url).seconds)
+    return {
+        "compressed": sum(layer["size"] for layer in layers),
+        "layers": len(layers),
+        "unpacked": int(engine.docker("image", "inspect", "--format", "{{.Size}}", url)),
+        "seconds": median(times),
+        "pulls": len(times),
+    }
 
 
 def prime_pip(source: Source, engine: Engine, place: Place, folder: Path) -> None:

@@ -19,6 +19,13 @@ SCENARIOS = {
     "d": "one small dependency added",
     "e": "one source file changed, on a fresh machine",
 }
+COLD, WARM = frozenset("abcd"), frozenset("wbce")
+"""What the first and the second phase of a round measure."""
+
+
+def begins(number: int) -> bool:
+    """Whether a round's second phase begins with a new registry."""
+    return number % 2 == 0
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,10 @@ class Sample:
 class Round:
     """One round of all scenarios that are asked for.
 
-    The first phase begins cold, the second with the wheels on disk: pip's downloads are kept by BuildKit's cache
-    mounts, so docker's classic builder runs in the first and BuildKit in the second. Each is met by mealkit.
+    In the first phase everything begins cold, and docker's classic builder meets mealkit. In the second one BuildKit
+    does: pip's downloads are in its cache mount, so it begins with the wheels on disk. As (w) takes three quarters of
+    a minute and is no scenario of the first rank, only each second round begins the second phase so; the others
+    begin it on a fresh machine, (e), with the registry as the round before left it.
 
     Attributes:
         number: Turns the order in which the sides run.
@@ -62,6 +71,7 @@ class Round:
         buildkit: docker's BuildKit.
         seed: A registry's folder, with the base in it.
         folder: Where registries are started.
+        warm: The registry of the second phase; None: there is none.
         new_pin: What (d) adds.
         tell: Told of each sample.
     """
@@ -74,22 +84,23 @@ class Round:
     buildkit: Side
     seed: Path
     folder: Path
+    warm: Place | None
     new_pin: str
     tell: Callable[[Sample], None]
 
     def run(self) -> Iterator[Sample]:
         """Measure; samples come as they are made."""
         self.source.require(None)
-        if self.only & set("abcd"):
-            with fresh_registry(self.folder / "registry-cold", self.seed) as place:
+        if self.only & COLD:
+            with fresh_registry(self.folder / f"registry-{self.number}", self.seed) as place:
                 yield from self._cold(place)
-        if self.only & set("wbce"):
-            with fresh_registry(self.folder / "registry-wheels", self.seed) as place:
-                yield from self._wheels(place)
+        if self.warm is not None:
+            yield from self._warm(self.warm)
 
     def _cold(self, place: Place) -> Iterator[Sample]:
         sides = self._order(self.mealkit, self.classic)
-        self._forget(sides)
+        for side in sides:
+            side.forget()
         yield from self._measure("a", sides, place)
         yield from self._small_changes(sides, place)
         if "d" in self.only:
@@ -97,15 +108,24 @@ class Round:
             yield from self._measure("d", sides, place)
             self.source.require(None)
 
-    def _wheels(self, place: Place) -> Iterator[Sample]:
+    def _warm(self, place: Place) -> Iterator[Sample]:
         sides = self._order(self.mealkit, self.buildkit)
-        self._forget(sides, keep_wheels=True)
-        yield from self._measure("w", sides, place)
-        yield from self._small_changes(sides, place)
-        if "e" in self.only:
-            self.source.edit()
-            self._forget(sides)
-            yield from self._measure("e", sides, place, fresh=True)
+        if begins(self.number):
+            for side in sides:
+                side.forget(keep_wheels=True)
+            yield from self._measure("w", sides, place)
+            yield from self._small_changes(sides, place)
+            if "e" in self.only:
+                yield from self._fresh(sides, place)
+        else:
+            yield from self._fresh(sides, place)
+            yield from self._small_changes(sides, place)
+
+    def _fresh(self, sides: Sequence[Side], place: Place) -> Iterator[Sample]:
+        self.source.edit()
+        for side in sides:
+            side.forget()
+        yield from self._measure("e", sides, place, fresh=True)
 
     def _small_changes(self, sides: Sequence[Side], place: Place) -> Iterator[Sample]:
         if "b" in self.only:
@@ -116,10 +136,6 @@ class Round:
 
     def _order(self, *sides: Side) -> Sequence[Side]:
         return sides if self.number % 2 == 0 else tuple(reversed(sides))
-
-    def _forget(self, sides: Sequence[Side], *, keep_wheels: bool = False) -> None:
-        for side in sides:
-            side.forget(keep_wheels=keep_wheels)
 
     def _measure(self, scenario: str, sides: Sequence[Side], place: Place, *, fresh: bool = False) -> Iterator[Sample]:
         for side in sides:
