@@ -22,7 +22,7 @@ from .component import check_names
 from .describing import read_spec
 from .digest import digest_bytes
 from .image import Image
-from .ingredient import own_ingredient, recipe_ingredient, wheel_ingredients
+from .ingredient import Ingredient, own_ingredient, recipe_ingredient, wheel_ingredients
 from .interpreter import Interpreter, find_interpreter, remembered_interpreter
 from .kitchen import Tally, cook
 from .layer import Layer
@@ -134,7 +134,7 @@ class _Build:
             for platform in platforms:
                 base = resolve_base(base_name, platform, self.project.image, self.store, self.request.environment)
                 bases[platform] = base
-                images.append(self._image(base, base_name, lock, spec, revision, previous[platform], known))
+                images.append(self._image(base, base_name, lock, spec, revision, previous[platform], known, executor))
         try:
             report = self._bring(images, list(bases.values()), known)
         finally:
@@ -202,17 +202,21 @@ class _Build:
         revision: Future[Revision],
         previous: Future[Pulled | None],
         known: set[str],
+        executor: ThreadPoolExecutor,
     ) -> Image:
         python = base.python
+        interpreter = self._interpreter(python)
+        recipe = recipe_ingredient(self.project, spec, python.minor, interpreter, self.store)
+        ahead = executor.submit(self._make_ahead, recipe)
         wheels = select_wheels(lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
         check_names(self.project, [wheel.name for wheel in wheels])
-        interpreter = self._interpreter(python)
         ingredients = (
             *wheel_ingredients(wheels, python.minor, interpreter, self.store),
             own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, self.store),
-            recipe_ingredient(self.project, spec, python.minor, interpreter, self.store),
+            recipe,
         )
         last = previous.result()
+        ahead.result()
         there: dict[str, Layer] = {}
         if last is not None:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
@@ -234,6 +238,15 @@ class _Build:
             base_digest=base.digest,
             bytecode=interpreter is not None,
         )
+
+    def _make_ahead(self, recipe: Ingredient) -> None:
+        """Make the layer that nearly every build needs anew, while the registry is asked what it has.
+
+        Its bytecode is compiled by a process of its own, so this costs no time; unless the registry has the layer and
+        this machine does not, which few builds meet.
+        """
+        if self.request.use_cache:
+            self.store.layer(recipe.key, lambda: recipe.make(()))
 
     def _interpreter(self, python: BasePython) -> Interpreter | None:
         """What compiles the image's bytecode; None with a note where this machine has none of its version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ def run_mode(mode: str, project: Path, arguments: tuple[str, ...]) -> int:
     from mealkit.describe import describe_project
     from mealkit.project import read_project
 
+    gc.set_threshold(700, 10, 10)  # the recipe's code runs as in an image: with Python's own setting
     recipe = read_project(project)
     spec = describe_project(recipe)
     # The recipe's modules come from its folder for the rest of this process: joblib's workers inherit the path.
