@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engine import bookworm, engine, host, probe_url, shared_store  # noqa: F401
 from services import PROGRAM, RunningRegistry, missing, running_registry
 from workshop import pantry, shop, workshop  # noqa: F401
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where ``MEALKIT_REQUIRE`` is set, as in CI, a skipped test is a failed one: an engine or a registry is missing."""
+    report = yield
+    if report.skipped and os.environ.get("MEALKIT_REQUIRE") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"nothing may be skipped here (MEALKIT_REQUIRE), but: {reason}"
+    return report
 
 
 def _registry(factory: pytest.TempPathFactory, name: str, *, auth: bool) -> Iterator[RunningRegistry]:
