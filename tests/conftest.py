@@ -20,7 +20,7 @@ from workshop import pantry, shop, workshop  # noqa: F401
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where ``MEALKIT_REQUIRE`` is set, as in CI, a skipped test is a failed one: an engine or a registry is missing."""
+    """Where ``MEALKIT_REQUIRE`` is set, as in CI, a skipped test is a failed one: something is missing."""
     report = yield
     if report.skipped and os.environ.get("MEALKIT_REQUIRE") and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
