@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent / "builder"))
 from bench import __main__ as command
 from bench.engine import Engine
 from bench.machine import Machine
-from bench.registry import Traffic, fresh_registry
+from bench.registry import Place, Traffic, fresh_registry
 from bench.report import BEGIN, END, insert, render
 from bench.result import Extra, Result, from_json
 from bench.scenario import Round, Sample
@@ -133,6 +133,9 @@ def test_a_round_asks_both_sides_in_turn_and_counts_what_they_send(
             opener.open(f"http://{place.host}/v2/", timeout=5).close()
             return Built(Timed(1.0, 2, ""), "url", {"wheels_downloaded": 0})
 
+        def first_is_there(self, place) -> None:  # type: ignore[no-untyped-def]
+            self.calls.append("first")
+
     with fresh_registry(tmp_path / "seed"):
         (tmp_path / "seed" / "storage").mkdir(exist_ok=True)
     ours, classic, buildkit = (Fake(name) for name in ("mealkit", "docker classic", "docker buildkit"))
@@ -152,7 +155,25 @@ def test_a_round_asks_both_sides_in_turn_and_counts_what_they_send(
     ]  # fmt: skip
     assert {one.traffic for one in samples} == {Traffic(1, 2, 0)}
     assert len(told) == len(samples) + 2  # (w) was not asked for, but what follows needs it
-    assert buildkit.calls == ["forget", "build", "build", "forget", "fresh", "forget", "fresh", "build"]
+    assert buildkit.calls == ["forget", "build", "first", "build", "forget", "fresh", "forget", "fresh", "build"]
+
+
+@pytest.mark.registry
+def test_an_image_gets_another_tag(registry: RunningRegistry) -> None:
+    from images import sample
+
+    from mealkit_builder.location import open_location
+    from mealkit_builder.push import push_image
+
+    made = sample({"a": b"1"})
+    target, _ = open_location(f"{registry.host}/bench/tagged", {}, push=True)
+    try:
+        push_image(made.image, target, made.open_layer, tags=("latest",))
+    finally:
+        target.close()
+    place = Place(registry)
+    place.copy_tag("bench/tagged", "latest", "cache")
+    assert place.manifest("bench/tagged", "cache") == place.manifest("bench/tagged", "latest")
 
 
 def test_wheels_become_layers_both_ways(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from .layer import Layer
 from .layering import VENV
 from .revision import Revision
 
+BASE_PYTHON_LABEL = "io.mealkit.base.python"
+"""What was found out about the base's Python, so that a machine that never saw the base need not look into it."""
+
 ENTRYPOINT = (f"{VENV}/bin/python", "-I", "-m", "mealkit_runtime")
 
 
@@ -27,6 +30,7 @@ def assemble(
     base_name: str,
     base_digest: str,
     bytecode: bool,
+    base_python: str = "",
 ) -> Image:
     """The recipe's image for one platform; a pure function of its arguments."""
     path = base.config.environment.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -41,6 +45,7 @@ def assemble(
         LABEL: spec,
         "io.mealkit.version": mealkit.__version__,
         "io.mealkit.bytecode": "true" if bytecode else "false",
+        BASE_PYTHON_LABEL: base_python,
     }
     config = set_labels(base.config, {name: value for name, value in labels.items() if value})
     config = set_env(config, {"PATH": f"{VENV}/bin:{path}", "VIRTUAL_ENV": VENV, **project.image.env})

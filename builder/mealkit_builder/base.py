@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import BinaryIO, Protocol
 
@@ -19,7 +20,9 @@ from .python_in_base import BasePython
 from .reference import EngineLocation, HostLocation, Reference, parse_location
 from .store import Store
 
-__all__ = ["Base", "BasePython", "resolve_base"]
+__all__ = ["Base", "BasePython", "read_python", "resolve_base", "write_python"]
+
+Recall = Callable[[str], BasePython | None]
 
 _FACTS = 1  # the version of what is remembered about a base
 
@@ -47,6 +50,7 @@ class Base:
         python: Its interpreter.
         source: Where the bytes of its layers are.
         repository: The repository it is in, from which the same registry can mount its layers; None: in none.
+        python_key: What ``python`` is remembered under; empty for ``host``.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Base:
     python: BasePython
     source: LayerSource = field(repr=False, compare=False)
     repository: Reference | None = None
+    python_key: str = ""
 
     def open_layer(self, digest: str) -> BinaryIO:
         """A layer's compressed bytes, for a target that does not have it."""
@@ -89,7 +94,12 @@ class StoreSource:
 
 
 def resolve_base(
-    spec: str, platform: Platform, settings: ImageSettings, store: Store, environment: Mapping[str, str] = os.environ
+    spec: str,
+    platform: Platform,
+    settings: ImageSettings,
+    store: Store,
+    environment: Mapping[str, str] = os.environ,
+    recall: Recall = lambda key: None,
 ) -> Base:
     """The base that a user named, for a platform.
 
@@ -102,6 +112,7 @@ def resolve_base(
         settings: ``python`` names the interpreter where it cannot be found.
         store: Keeps what is learned.
         environment: For credentials and the engine's address.
+        recall: What else may know a base's Python by its key, asked before any layer is read.
 
     Raises:
         BaseImageError: the base is for another platform, has no usable Python, or cannot be read.
@@ -119,15 +130,17 @@ def resolve_base(
 
         image = engine_image(location.image, store, environment)
         _check_platform(image, platform, spec)
-        python = _python(image, image.digest, StoreSource(store), settings.python, store, spec)
-        return Base(spec, f"{spec}@{image.digest}", image.digest, platform, image, python, StoreSource(store))
+        python, key = _python(image, image.digest, StoreSource(store), settings.python, store, spec)
+        return Base(
+            spec, f"{spec}@{image.digest}", image.digest, platform, image, python, StoreSource(store), python_key=key
+        )
     from .location import open_location
 
     source, _ = open_location(spec, environment)
     pulled = _pull(CachedSource(source, store), location.target, platform, spec)
     image = replace(pulled.image, layers=tuple(replace(layer, kind="base") for layer in pulled.image.layers))
     _check_platform(image, platform, spec)
-    python = _python(image, pulled.manifest_digest, source, settings.python, store, spec)
+    python, key = _python(image, pulled.manifest_digest, source, settings.python, store, spec, recall)
     return Base(
         spec,
         source.url(pulled.digest),
@@ -137,6 +150,7 @@ def resolve_base(
         python,
         source,
         location if isinstance(location, Reference) else None,
+        key,
     )
 
 
@@ -192,14 +206,42 @@ def _check_platform(image: Image, platform: Platform, name: str) -> None:
         )
 
 
-def _python(image: Image, digest: str, source: LayerSource, named: str | None, store: Store, where: str) -> BasePython:
-    """The interpreter, remembered by the image's digest: its layers are looked into only once."""
+def _python(
+    image: Image,
+    digest: str,
+    source: LayerSource,
+    named: str | None,
+    store: Store,
+    where: str,
+    recall: Recall = lambda key: None,
+) -> tuple[BasePython, str]:
+    """The interpreter and its fact's key: the base's layers are looked into only once, on whichever machine."""
     key = f"{_FACTS}-{digest}-{(named or '').strip('/')}"
     known = store.read_fact("bases", key)
     if isinstance(known, dict):
-        return BasePython(**{**known, "libc_version": tuple(known["libc_version"])})
-    from .python_in_base import find_python
+        return BasePython(**{**known, "libc_version": tuple(known["libc_version"])}), key
+    python = recall(key)
+    if python is None:
+        from .python_in_base import find_python
 
-    python = find_python(image, source.open_blob, named, where)
+        python = find_python(image, source.open_blob, named, where)
     store.write_fact("bases", key, asdict(python))
-    return python
+    return python, key
+
+
+def write_python(base: Base) -> str:
+    """What is known of the base's Python, as a label of the image that is made on it; empty for ``host``."""
+    if not base.python_key:
+        return ""
+    return json.dumps({"key": base.python_key, **asdict(base.python)}, sort_keys=True, separators=(",", ":"))
+
+
+def read_python(label: str, key: str) -> BasePython | None:
+    """What an earlier image's label knows of the base's Python; None when that was another base."""
+    try:
+        value = json.loads(label)
+        if value.pop("key") != key:
+            return None
+        return BasePython(**{**value, "libc_version": tuple(value["libc_version"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

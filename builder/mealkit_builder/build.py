@@ -16,8 +16,8 @@ import mealkit
 from mealkit.errors import BaseImageError, LockError, UsageError
 from mealkit.project import Project, read_project
 
-from .assembly import assemble
-from .base import Base, BasePython, resolve_base
+from .assembly import BASE_PYTHON_LABEL, assemble
+from .base import Base, BasePython, read_python, resolve_base, write_python
 from .component import check_names
 from .describing import read_spec
 from .digest import digest_bytes
@@ -132,7 +132,14 @@ class _Build:
             images: list[Image] = []
             known: set[str] = set()
             for platform in platforms:
-                base = resolve_base(base_name, platform, self.project.image, self.store, self.request.environment)
+                base = resolve_base(
+                    base_name,
+                    platform,
+                    self.project.image,
+                    self.store,
+                    self.request.environment,
+                    lambda key, asked=previous[platform]: _recall(key, asked.result()),  # type: ignore[misc]
+                )
                 bases[platform] = base
                 images.append(self._image(base, base_name, lock, spec, revision, previous[platform], known, executor))
         try:
@@ -237,6 +244,7 @@ class _Build:
             base_name=base_name,
             base_digest=base.digest,
             bytecode=interpreter is not None,
+            base_python=write_python(base),
         )
 
     def _make_ahead(self, recipe: Ingredient) -> None:
@@ -317,6 +325,12 @@ class _Build:
         record = replace(record, seconds=round(time.perf_counter() - self.started, 3))
         record.append_to(history_file(self.project.root))
         return record
+
+
+def _recall(key: str, last: Pulled | None) -> BasePython | None:
+    """What the last image tells of the Python in its base."""
+    label = last.image.config.label_map.get(BASE_PYTHON_LABEL) if last is not None else None
+    return None if label is None else read_python(label, key)
 
 
 def _tags(request: BuildRequest, project: Project, location: Reference | LayoutLocation) -> tuple[str, ...]:

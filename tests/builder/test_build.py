@@ -130,6 +130,18 @@ def test_a_fresh_machine_brings_no_wheel(workshop: Workshop, memory: MemoryRegis
     ]
 
 
+def test_a_fresh_machine_reads_no_layer_of_the_base(workshop: Workshop, memory: MemoryRegistry) -> None:
+    root = workshop.recipe()
+    first = workshop.build(root, place(memory))
+    edit(root)
+    layers = [layer.digest for layer in pull_image(Layout(Path(workshop.base[4:])), "latest").image.layers]
+    for digest in layers:
+        (Path(workshop.base[4:]) / "blobs" / "sha256" / digest[7:]).unlink()
+    record = workshop.fresh().build(root, place(memory))  # the last image's label tells which Python the base has
+    assert record.base_digest == first.base_digest
+    assert record.url != first.url
+
+
 def test_one_further_requirement_keeps_the_large_layers(workshop: Workshop, memory: MemoryRegistry) -> None:
     workshop.wheel("big", "1.0", files={"big.py": "X = 1\n", "big.bin": os.urandom(1 << 20)})
     workshop.wheel("small", "1.0")
