@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,13 +60,16 @@ def main(
     if old is not None:
         result = from_json(old.read_text(encoding="utf-8"))
     else:
-        folder = Path(tempfile.mkdtemp(prefix="mealkit-bench-", dir=_WHERE))
-        engine = find_engine(folder / "docker")
-        try:
-            result = measure(folder, engine, recipe, repeats, letters)
-        finally:
-            engine.forget_all()
-            shutil.rmtree(folder, ignore_errors=True)
+        with (
+            alone(_WHERE / "mealkit-bench.lock"),
+            tempfile.TemporaryDirectory(prefix="mealkit-bench-", dir=_WHERE) as name,
+        ):
+            folder = Path(name)
+            engine = find_engine(folder / "docker")
+            try:
+                result = measure(folder, engine, recipe, repeats, letters)
+            finally:
+                engine.forget_all()
     if json_file is not None:
         json_file.write_text(result.to_json() + "\n", encoding="utf-8")
     if markdown is not None:
@@ -140,6 +144,17 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
         splicing=splicing,
         startup=start,
     )
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Refuse to run beside another benchmark: each empties the engine of the other's images."""
+    with file.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException("another benchmark is running on this machine; wait for its end") from None
+        yield
 
 
 def say(text: str) -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from mealkit_builder.download import Fetch
@@ -52,11 +51,7 @@ def fetch_seconds(source: Source, folder: Path) -> tuple[float, int]:
 def image_facts(engine: Engine, place: Place, url: str, repeats: int) -> dict[str, float]:
     """Compressed bytes and layers from the manifest; and how an engine that has nothing pulls it."""
     repository, _, digest = url.removeprefix(f"{place.host}/").partition("@")
-    kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-    address = f"http://{place.host}/v2/{repository}/manifests/{digest}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(address, headers={"Accept": kinds}), timeout=20) as answer:
-        layers = json.load(answer)["layers"]
+    layers = json.loads(place.manifest(repository, digest)[1])["layers"]
     times = []
     for _ in range(repeats):
         engine.forget_all_but_mounts()

@@ -6,14 +6,17 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from services import RunningRegistry, running_registry
 
+_MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 _LOG_SECONDS = 0.1  # a request is logged after it was answered
 
 
@@ -53,6 +56,26 @@ class Place:
     def base(self) -> str:
         """The base image's name here."""
         return f"{self.host}/{self.base_name}"
+
+    def manifest(self, repository: str, reference: str) -> tuple[str, bytes]:
+        """Media type and bytes of a manifest."""
+        with self._ask(repository, reference, {"Accept": _MANIFESTS}) as answer:
+            return answer.headers["Content-Type"], answer.read()
+
+    def copy_tag(self, repository: str, old: str, new: str) -> None:
+        """Give an image another tag."""
+        kind, data = self.manifest(repository, old)
+        self._ask(repository, new, {"Content-Type": kind}, data).close()
+
+    def _ask(
+        self, repository: str, reference: str, headers: Mapping[str, str], data: bytes | None = None
+    ) -> HTTPResponse:
+        address = f"http://{self.host}/v2/{repository}/manifests/{reference}"
+        method = "GET" if data is None else "PUT"
+        request = urllib.request.Request(address, data, dict(headers), method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        answer: HTTPResponse = opener.open(request, timeout=20)
+        return answer
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[list[Traffic]]:

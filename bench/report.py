@@ -126,8 +126,8 @@ def _targets(result: Result) -> Iterator[str]:
     if result.extra:
         rows.append(("`mealkit --help` in less than 0.15 s", f"{result.extra.help:.2f} s", result.extra.help < 0.15))
     if result.startup:
-        added = result.startup.score - result.startup.imports
-        rows.append(("`score` adds at most 0.3 s to the imports", f"{added:.2f} s", added <= 0.3))
+        added = result.startup.ready - result.startup.imported
+        rows.append(("starting `score` adds at most 0.3 s to the imports", f"{added:.2f} s", added <= 0.3))
     if rows:
         yield from table(
             ("to reach", "measured", ""), ((what, is_, "yes" if good else "**no**") for what, is_, good in rows)
@@ -177,6 +177,8 @@ def _extras(result: Result) -> Iterator[str]:
             ("imports", "importing the recipe and its libraries"),
             ("describe", "`describe`"),
             ("score", "`score` of a tiny dataset, to the batch on disk"),
+            ("imported", "importing the recipe and its libraries, to the moment in which they are imported"),
+            ("ready", "`score`, to the moment in which it begins to read and score, the model loaded"),
         )
         rows += [
             (f"docker run: {title}, median of {one_start.repeats}", f"{getattr(one_start, name):.2f} s")

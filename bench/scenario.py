@@ -114,6 +114,8 @@ class Round:
             for side in sides:
                 side.forget(keep_wheels=True)
             yield from self._measure("w", sides, place)
+            for side in sides:
+                side.first_is_there(place)
             yield from self._small_changes(sides, place)
             if "e" in self.only:
                 yield from self._fresh(sides, place)

@@ -46,6 +46,9 @@ class Side(Protocol):
     def build(self, place: Place, *, fresh: bool = False) -> Built:
         """Bring the sources as they are into the registry; ``fresh``: on a machine that knows nothing."""
 
+    def first_is_there(self, place: Place) -> None:
+        """Told when the registry has this side's first image."""
+
 
 class Mealkit:
     """``mealkit build --to``, as installed: with bytecode of its own modules."""
@@ -79,6 +82,9 @@ class Mealkit:
         record = json.loads(timed.output)
         return Built(timed, record["url"], record)
 
+    def first_is_there(self, place: Place) -> None:
+        """Nothing is to be done: any image of the repository tells which layers there are."""
+
 
 class Docker:
     """``docker build`` and ``docker push``, with the classic builder or with BuildKit.
@@ -88,6 +94,7 @@ class Docker:
 
     def __init__(self, source: Source, engine: Engine, *, buildkit: bool) -> None:
         self.name = "docker buildkit" if buildkit else "docker classic"
+        self.repository = f"bench/{self.name.replace(' ', '-')}"
         self.source = source
         self.engine = engine
         self.buildkit = buildkit
@@ -101,16 +108,25 @@ class Docker:
 
     def build(self, place: Place, *, fresh: bool = False) -> Built:
         """Build, push, and read the digest that the push prints."""
-        name = f"{place.host}/bench/{self.name.replace(' ', '-')}:latest"
+        name = f"{place.host}/{self.repository}:latest"
         # pip reaches the index through the host's network: a bridge would only cost.
         build = ["build", "-q", "--network", "host", "--build-arg", f"BASE={place.base}", "-t", name]
         if self.buildkit:
             build += ["-f", "Dockerfile.buildkit", "--build-arg", "BUILDKIT_INLINE_CACHE=1"]
         if fresh:
-            build += ["--cache-from", name]
+            build += ["--cache-from", f"{place.host}/{self.repository}:cache"]
         timed = self.engine.timed(self.source.context, self.buildkit, *build, ".")
         timed += self.engine.timed(self.source.context, self.buildkit, "push", name)
         found = re.findall(r"digest: (sha256:[0-9a-f]{64}) ", timed.output)
         if not found:
             raise click.ClickException(f"docker push told no digest:\n{timed.output}")
         return Built(timed, f"{name.removesuffix(':latest')}@{found[-1]}")
+
+    def first_is_there(self, place: Place) -> None:
+        """Keep the image's inline cache under a tag of its own.
+
+        Seen with BuildKit of 20.10: an image that was built from an inline cache is none for the next fresh machine,
+        which then runs pip again. A user who knows that keeps a tag for the cache.
+        """
+        if self.buildkit:
+            place.copy_tag(self.repository, "latest", "cache")

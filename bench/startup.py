@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ class Startup:
         describe: ``describe``.
         score: ``score`` of a few rows: start, model, rows, and the batch on disk.
         repeats: How many runs of each.
+        imported: From the start of ``docker run`` to the moment in which the recipe's modules are imported.
+        ready: From the start of ``docker run score`` to the moment in which it begins to read and score.
     """
 
     nothing: float
@@ -31,6 +35,18 @@ class Startup:
     describe: float
     score: float
     repeats: int
+    imported: float
+    ready: float
+
+
+def _score_started(output: str) -> float:
+    """When the stage ``score`` began, by the run's own events: seconds since 1970."""
+    events = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    return next(
+        float(event["time"])
+        for event in events
+        if event["event"] == "stage" and event["stage"] == "score" and event["status"] == "started"
+    )
 
 
 def measure(engine: Engine, url: str, folder: Path, repeats: int) -> Startup:
@@ -44,19 +60,26 @@ def measure(engine: Engine, url: str, folder: Path, repeats: int) -> Startup:
         engine.docker("run", *_SAFE, *mount, *python, code)
     engine.docker("run", *_SAFE, *mount, url, "train", "--input", "/data/training.csv", "--model", "/data/model")
     score = (url, "score", "--input", "/data/tiny.csv", "--model", "/data/model", "--output")
-    times: dict[str, list[float]] = {"nothing": [], "imports": [], "describe": [], "score": []}
+    times: dict[str, list[float]] = {
+        name: [] for name in ("nothing", "imports", "describe", "score", "imported", "ready")
+    }
     settle()
     for number in range(repeats + 1):  # the first round fills the page cache
         commands: dict[str, Sequence[str]] = {
             "nothing": (*python, "pass"),
-            "imports": (*python, "import propensity.model, propensity.data"),
+            "imports": (*python, "import propensity.model, propensity.data, time; print(time.time())"),
             "describe": (url, "describe"),
             "score": (*score, f"/data/scores-{number}"),
         }
         for name, command in commands.items():
-            seconds = engine.timed(folder, True, "run", *_SAFE, *mount, *command).seconds
+            began = time.time()
+            done = engine.timed(folder, True, "run", *_SAFE, *mount, *command)
             if number:
-                times[name].append(seconds)
+                times[name].append(done.seconds)
+                if name == "imports":
+                    times["imported"].append(float(done.output) - began)
+                if name == "score":
+                    times["ready"].append(_score_started(done.output) - began)
     engine.docker(
         "run", *_SAFE, *mount, *python, "import shutil; [shutil.rmtree(p) for p in __import__('glob').glob('/data/*/')]"
     )

@@ -200,7 +200,7 @@ def _result() -> Result:
     return Result(
         "2026-11-23 21:00", "./task bench", 3, 600.0, Machine("CPU", 2, 2**34, "6", {"mealkit": "0.1.0"}, "abc"),
         (0.1, 2.0), 20, "tabulate==0.9", tuple(samples), Extra(0.05, 1.0, 0.4, 134_000_000, images, 38.0, 1.5),
-        Splicing(20, 134_000_000, 7, 0.7, 134_500_000, 17.0, 131_000_000), Startup(0.3, 1.5, 0.5, 1.9, 5),
+        Splicing(20, 134_000_000, 7, 0.7, 134_500_000, 17.0, 131_000_000), Startup(0.3, 1.5, 0.5, 1.9, 5, 1.4, 1.6),
     )  # fmt: skip
 
 
@@ -212,7 +212,7 @@ def test_the_report_gives_medians_and_judges_targets() -> None:
     assert "| (b) at least 2× faster than docker's better builder | 2.5× | yes |" in text
     assert "| (a) at least 4× faster than docker's better builder | 5.5× | yes |" in text
     assert "| (e) no wheel downloaded or uploaded | 0 downloaded, 97.0 kB sent | yes |" in text
-    assert "| `score` adds at most 0.3 s to the imports | 0.40 s | **no** |" in text
+    assert "| starting `score` adds at most 0.3 s to the imports | 0.20 s | yes |" in text
     assert "nothing changed" not in text
 
 
@@ -243,6 +243,14 @@ def test_an_unknown_letter_is_refused() -> None:
     done = CliRunner().invoke(command.main, ["--only", "a,q"])
     assert done.exit_code == 2
     assert "there is no q" in done.output
+
+
+def test_two_benchmarks_do_not_run_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with command.alone(file), pytest.raises(click.ClickException, match="another benchmark"), command.alone(file):
+        pass
+    with command.alone(file):
+        pass
 
 
 def test_only_images_of_benchmarks_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,18 +38,22 @@ def helper(folder: Path, name: str, script: str) -> str:
 
 # --- Docker's configuration file ---
 
-@pytest.mark.parametrize(("host", "config", "expected"), [
-    ("x.io", {"auths": {"x.io": {"auth": encoded("ada:pass:word")}}}, Credentials("ada", "pass:word")),
-    ("x.io", {"auths": {"https://x.io/v2/": {"username": "ada", "password": "p"}}}, Credentials("ada", "p")),
-    ("x.io:5000", {"auths": {"x.io": {"auth": encoded("a:b")}}}, None),
-    ("docker.io", {"auths": {"https://index.docker.io/v1/": {"auth": encoded("a:b")}}}, Credentials("a", "b")),
-    ("docker.io", {"auths": {"registry-1.docker.io": {"auth": encoded("a:b")}}}, Credentials("a", "b")),
-    ("x.io", {"auths": {"x.io": {"identitytoken": "t"}}}, Credentials(identity_token="t")),
-    ("x.io", {"auths": {"x.io": {"registrytoken": "t"}}}, Credentials(registry_token="t")),
-    ("x.io", {"auths": {"x.io": {}}}, None),
-    ("x.io", {"auths": {"y.io": {"auth": encoded("a:b")}}}, None),
-    ("x.io", {}, None),
-])
+
+@pytest.mark.parametrize(
+    ("host", "config", "expected"),
+    [
+        ("x.io", {"auths": {"x.io": {"auth": encoded("ada:pass:word")}}}, Credentials("ada", "pass:word")),
+        ("x.io", {"auths": {"https://x.io/v2/": {"username": "ada", "password": "p"}}}, Credentials("ada", "p")),
+        ("x.io:5000", {"auths": {"x.io": {"auth": encoded("a:b")}}}, None),
+        ("docker.io", {"auths": {"https://index.docker.io/v1/": {"auth": encoded("a:b")}}}, Credentials("a", "b")),
+        ("docker.io", {"auths": {"registry-1.docker.io": {"auth": encoded("a:b")}}}, Credentials("a", "b")),
+        ("x.io", {"auths": {"x.io": {"identitytoken": "t"}}}, Credentials(identity_token="t")),
+        ("x.io", {"auths": {"x.io": {"registrytoken": "t"}}}, Credentials(registry_token="t")),
+        ("x.io", {"auths": {"x.io": {}}}, None),
+        ("x.io", {"auths": {"y.io": {"auth": encoded("a:b")}}}, None),
+        ("x.io", {}, None),
+    ],
+)
 def test_auths(tmp_path: Path, host: str, config: object, expected: Credentials | None) -> None:
     assert find_credentials(host, docker(tmp_path, config)) == expected
 
@@ -72,6 +76,7 @@ def test_secrets_are_not_in_the_repr() -> None:
 
 # --- credential helpers ---
 
+
 def test_a_helper_of_the_host_comes_before_the_store_and_the_file(tmp_path: Path) -> None:
     path = helper(tmp_path / "bin", "mine", 'read host; echo "{\\"Username\\": \\"$host\\", \\"Secret\\": \\"s\\"}"')
     helper(tmp_path / "bin", "store", 'echo \'{"Username": "<token>", "Secret": "identity"}\'')
@@ -93,9 +98,14 @@ def test_a_helper_that_knows_nothing_leaves_it_to_the_file(tmp_path: Path) -> No
     assert find_credentials("x.io", docker(tmp_path / "docker", config, PATH=path)) == Credentials("a", "b")
 
 
-@pytest.mark.parametrize(("script", "message"), [
-    ("echo no >&2; exit 3", "status 3"), ("exec sleep 5", "no answer"), (None, "cannot be started"),
-])
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo no >&2; exit 3", "status 3"),
+        ("exec sleep 5", "no answer"),
+        (None, "cannot be started"),
+    ],
+)
 def test_a_failing_helper_is_told(tmp_path: Path, script: str | None, message: str) -> None:
     path = helper(tmp_path / "bin", "h", script) if script else os.environ["PATH"]
     with pytest.raises(AuthenticationError, match=message) as caught:
@@ -111,13 +121,18 @@ def test_a_helper_cannot_name_another_folder(tmp_path: Path) -> None:
 
 # --- challenges and tokens ---
 
-@pytest.mark.parametrize(("header", "scheme", "realm"), [
-    ('Bearer realm="https://a/t",service="s",scope="r:x:pull,push"', "bearer", "https://a/t"),
-    ('Basic realm="with \\"quotes\\", and comma"', "basic", 'with "quotes", and comma'),
-    ("bearer realm=https://a/t", "bearer", "https://a/t"),
-    ('Negotiate, Bearer realm="https://a/t", Basic realm="b"', "bearer", "https://a/t"),
-    ("Digest nonce=1", "digest", ""), ("", "", ""),
-])
+
+@pytest.mark.parametrize(
+    ("header", "scheme", "realm"),
+    [
+        ('Bearer realm="https://a/t",service="s",scope="r:x:pull,push"', "bearer", "https://a/t"),
+        ('Basic realm="with \\"quotes\\", and comma"', "basic", 'with "quotes", and comma'),
+        ("bearer realm=https://a/t", "bearer", "https://a/t"),
+        ('Negotiate, Bearer realm="https://a/t", Basic realm="b"', "bearer", "https://a/t"),
+        ("Digest nonce=1", "digest", ""),
+        ("", "", ""),
+    ],
+)
 def test_parse_challenge(header: str, scheme: str, realm: str) -> None:
     challenge = parse_challenge(header)
     assert (challenge.scheme, challenge.parameters.get("realm", "")) == (scheme, realm)
@@ -141,8 +156,9 @@ BEARER = 'Bearer realm="https://auth.example.com/token",service="x.io"'
 
 
 def test_a_token_is_asked_for_once_per_scope_and_again_before_it_ends() -> None:
-    server = TokenServer((200, {"token": "one", "expires_in": 100}), (200, {"access_token": "other"}),
-                         (200, {"token": "two"}))
+    server = TokenServer(
+        (200, {"token": "one", "expires_in": 100}), (200, {"access_token": "other"}), (200, {"token": "two"})
+    )
     authenticator = server.authenticator(Credentials("ada", "p"))
     assert authenticator.header(SCOPE) is None
     assert authenticator.answer(BEARER, SCOPE, None) == "Bearer one"
@@ -186,11 +202,17 @@ def test_a_refused_token_is_renewed_once() -> None:
         authenticator.answer(BEARER, SCOPE, two)
 
 
-@pytest.mark.parametrize(("realm", "origin"), [
-    ("http://auth.example.com/token", "https://x.io"), ("http://x.io/token", "https://x.io"),
-    ("http://evil.com/token", "http://127.0.0.1:5000"), ("ftp://x.io/", "http://x.io"),
-    ("/token", "https://x.io"), ("", "https://x.io"),
-])
+@pytest.mark.parametrize(
+    ("realm", "origin"),
+    [
+        ("http://auth.example.com/token", "https://x.io"),
+        ("http://x.io/token", "https://x.io"),
+        ("http://evil.com/token", "http://127.0.0.1:5000"),
+        ("ftp://x.io/", "http://x.io"),
+        ("/token", "https://x.io"),
+        ("", "https://x.io"),
+    ],
+)
 def test_credentials_go_to_no_unsafe_token_server(realm: str, origin: str) -> None:
     server = TokenServer()
     with pytest.raises(AuthenticationError, match="not safe"):
@@ -198,12 +220,19 @@ def test_credentials_go_to_no_unsafe_token_server(realm: str, origin: str) -> No
     assert server.asked == []
 
 
-@pytest.mark.parametrize(("status", "answer", "error"), [
-    (401, {}, AuthenticationError), (403, {}, AuthenticationError), (500, {}, RegistryError),
-    (200, b"x", RegistryError), (200, {"token": 5}, RegistryError), (200, {"token": "a b\r\n"}, RegistryError),
-    (200, [], RegistryError),
-    (200, {"token": "t", "expires_in": "soon"}, RegistryError),
-])
+@pytest.mark.parametrize(
+    ("status", "answer", "error"),
+    [
+        (401, {}, AuthenticationError),
+        (403, {}, AuthenticationError),
+        (500, {}, RegistryError),
+        (200, b"x", RegistryError),
+        (200, {"token": 5}, RegistryError),
+        (200, {"token": "a b\r\n"}, RegistryError),
+        (200, [], RegistryError),
+        (200, {"token": "t", "expires_in": "soon"}, RegistryError),
+    ],
+)
 def test_bad_token_servers(status: int, answer: object, error: type[MealkitError]) -> None:
     with pytest.raises(error) as caught:
         TokenServer((status, answer)).authenticator(Credentials("ada", "p4ss")).answer(BEARER, SCOPE, None)
@@ -232,6 +261,7 @@ def test_threads_share_one_token() -> None:
 
 
 # --- the dance with a registry over HTTP ---
+
 
 def repository(registry: MemoryRegistry, folder: Path, login: str = "ada:p", **entry: str) -> Repository:
     environment = docker(folder, {"auths": {registry.host: entry or {"auth": encoded(login)}}})

@@ -260,9 +260,7 @@ def test_memory_limit(engine: Any, probe_url: str) -> None:
 
 @pytest.mark.engine
 @pytest.mark.registry
-def test_pulled_from_a_registry(
-    engine: Any, registry: Any, probe_url: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_pulled_from_a_registry(engine: Any, registry: Any, probe_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     digest = probe_url.split("@")[1]
     subprocess.run(["skopeo", "copy", "-q", "--dest-tls-verify=false", "--preserve-digests",
                     f"oci:{probe_url.split('@')[0].removeprefix('oci:')}:latest",
@@ -301,9 +299,7 @@ sys.exit((run_image if way == "container" else run_process)(sys.argv[2], "wait",
 
 @pytest.mark.parametrize("way", [pytest.param("container", marks=pytest.mark.engine), "process", "relocated"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stop(
-    way: str, number: int, probe_url: str, request: pytest.FixtureRequest, run_cache: Path
-) -> None:
+def test_stop(way: str, number: int, probe_url: str, request: pytest.FixtureRequest, run_cache: Path) -> None:
     if way == "container":
         request.getfixturevalue("engine")
     command = [sys.executable, "-c", STOP, way, probe_url]

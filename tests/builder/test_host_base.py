@@ -195,9 +195,7 @@ print(sys.version_info[:2])
 @pytest.mark.slow
 @pytest.mark.parametrize("named", [None, "/usr/bin/python3"])
 @pytest.mark.parametrize("user", ["0:0", "12345:1"])
-def test_in_a_container(
-    engine: Any, host: Base, shared_store: Store, named: str | None, user: str
-) -> None:
+def test_in_a_container(engine: Any, host: Base, shared_store: Store, named: str | None, user: str) -> None:
     from mealkit_builder.engine_load import load_image
 
     if named is not None and not Path(named).exists():

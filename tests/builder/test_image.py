@@ -56,7 +56,10 @@ def test_config_follows_the_image_specification() -> None:
     assert config["os"] == "linux"
     assert config["created"] == "2026-01-02T03:04:05Z"
     assert config["config"] == {
-        "Env": ["PATH=/usr/bin"], "Entrypoint": ["/bin/true"], "User": "65532", "WorkingDir": "/",
+        "Env": ["PATH=/usr/bin"],
+        "Entrypoint": ["/bin/true"],
+        "User": "65532",
+        "WorkingDir": "/",
         "Labels": {"org.opencontainers.image.title": "sample"},
     }
     assert config["rootfs"]["type"] == "layers"
@@ -78,8 +81,12 @@ def test_an_image_survives_the_way_to_json_and_back() -> None:
     assert again(back) == back
 
 
-@given(env=st.dictionaries(NAMES, TEXT, max_size=4), labels=st.dictionaries(TEXT.filter(bool), TEXT, max_size=4),
-       words=st.lists(TEXT, max_size=3), user=TEXT)
+@given(
+    env=st.dictionaries(NAMES, TEXT, max_size=4),
+    labels=st.dictionaries(TEXT.filter(bool), TEXT, max_size=4),
+    words=st.lists(TEXT, max_size=3),
+    user=TEXT,
+)
 def test_any_config_survives(env: dict[str, str], labels: dict[str, str], words: list[str], user: str) -> None:
     config = set_labels(set_env(ImageConfig(cmd=tuple(words), user=user), env), labels)
     image = Image(AMD, config=config)
@@ -89,13 +96,27 @@ def test_any_config_survives(env: dict[str, str], labels: dict[str, str], words:
 def docker_config(**more: object) -> bytes:
     layer, _ = tiny_layer("base", b"x")
     value: dict[str, object] = {
-        "architecture": "amd64", "os": "linux", "created": "2020-01-01T00:00:00Z", "docker_version": "20.10",
-        "container": "f00", "container_config": {"Cmd": ["x"]}, "author": "somebody",
-        "config": {"Env": ["PATH=/bin", "EMPTY="], "Labels": {"base": "yes", "both": "base"}, "Volumes": {"/data": {}},
-                   "Healthcheck": {"Test": ["NONE"]}, "ArgsEscaped": True, "Cmd": ["python3"], "OnBuild": None},
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2020-01-01T00:00:00Z",
+        "docker_version": "20.10",
+        "container": "f00",
+        "container_config": {"Cmd": ["x"]},
+        "author": "somebody",
+        "config": {
+            "Env": ["PATH=/bin", "EMPTY="],
+            "Labels": {"base": "yes", "both": "base"},
+            "Volumes": {"/data": {}},
+            "Healthcheck": {"Test": ["NONE"]},
+            "ArgsEscaped": True,
+            "Cmd": ["python3"],
+            "OnBuild": None,
+        },
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
-        "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "ADD rootfs"},
-                    {"created": "2020-01-01T00:00:00Z", "created_by": "CMD", "empty_layer": True}],
+        "history": [
+            {"created": "2020-01-01T00:00:00Z", "created_by": "ADD rootfs"},
+            {"created": "2020-01-01T00:00:00Z", "created_by": "CMD", "empty_layer": True},
+        ],
     }
     return json.dumps(value | more).encode()
 
@@ -103,12 +124,18 @@ def docker_config(**more: object) -> bytes:
 def docker_manifest(media_type: str = "application/vnd.docker.image.rootfs.diff.tar.gzip", layers: int = 1) -> bytes:
     layer, _ = tiny_layer("base", b"x")
     config = docker_config()
-    return json.dumps({
-        "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-        "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": len(config),
-                   "digest": digest_bytes(config)},
-        "layers": [{"mediaType": media_type, "size": layer.size, "digest": layer.digest}] * layers,
-    }).encode()
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {
+                "mediaType": "application/vnd.docker.container.image.v1+json",
+                "size": len(config),
+                "digest": digest_bytes(config),
+            },
+            "layers": [{"mediaType": media_type, "size": layer.size, "digest": layer.digest}] * layers,
+        }
+    ).encode()
 
 
 def test_a_docker_base_keeps_what_it_says_and_becomes_oci() -> None:
@@ -146,22 +173,33 @@ def test_index_for_two_platforms() -> None:
 
 def test_choose_platform_takes_arm64_v8_and_leaves_attestations_out() -> None:
     digest = "sha256:" + "a" * 64
-    index = json.dumps({"manifests": [
-        {"digest": "sha256:" + "b" * 64, "platform": {"os": "unknown", "architecture": "unknown"}},
-        {"digest": digest, "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}},
-    ]}).encode()
+    index = json.dumps(
+        {
+            "manifests": [
+                {"digest": "sha256:" + "b" * 64, "platform": {"os": "unknown", "architecture": "unknown"}},
+                {"digest": digest, "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}},
+            ]
+        }
+    ).encode()
     assert choose_platform(index, ARM) == digest
     with pytest.raises(BaseImageError) as caught:
         choose_platform(index, AMD)
     assert caught.value.hint == "it is for linux/arm64"
 
 
-@pytest.mark.parametrize(("manifest", "config"), [
-    (b"not json", b"{}"), (b"[]", b"{}"), (b"{}", b"{}"), (docker_manifest(layers=2), docker_config()),
-    (docker_manifest("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), docker_config()),
-    (docker_manifest(), b'{"rootfs": {"diff_ids": ["md5:1"]}}'), (docker_manifest(), docker_config(config=7)),
-    (docker_manifest(), docker_config(history=5)),
-])
+@pytest.mark.parametrize(
+    ("manifest", "config"),
+    [
+        (b"not json", b"{}"),
+        (b"[]", b"{}"),
+        (b"{}", b"{}"),
+        (docker_manifest(layers=2), docker_config()),
+        (docker_manifest("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), docker_config()),
+        (docker_manifest(), b'{"rootfs": {"diff_ids": ["md5:1"]}}'),
+        (docker_manifest(), docker_config(config=7)),
+        (docker_manifest(), docker_config(history=5)),
+    ],
+)
 def test_damaged_documents_are_refused(manifest: bytes, config: bytes) -> None:
     with pytest.raises(BaseImageError) as caught:
         image_from_manifest(manifest, config)

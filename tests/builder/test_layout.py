@@ -29,8 +29,10 @@ def push(one: Sample, layout: Layout, *tags: str) -> str:
 
 def index(layout: Layout) -> list[tuple[str, str]]:
     entries = json.loads((layout.folder / "index.json").read_text())["manifests"]
-    return [(entry.get("annotations", {}).get("org.opencontainers.image.ref.name", ""), entry["digest"])
-            for entry in entries]
+    return [
+        (entry.get("annotations", {}).get("org.opencontainers.image.ref.name", ""), entry["digest"])
+        for entry in entries
+    ]
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -158,9 +160,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("index.json", "{"), ("index.json", "[]"), ("oci-layout", "[]"), ("oci-layout", '{"imageLayoutVersion": "9"}'),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("index.json", "{"),
+        ("index.json", "[]"),
+        ("oci-layout", "[]"),
+        ("oci-layout", '{"imageLayoutVersion": "9"}'),
+    ],
+)
 def test_a_damaged_folder_is_told(tmp_path: Path, name: str, text: str) -> None:
     layout = Layout(tmp_path)
     push(ONE, layout, "1")
@@ -228,6 +236,7 @@ def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
 
 
 # --- second opinions ---
+
 
 def run(*command: str) -> str:
     reason = missing(command[0])

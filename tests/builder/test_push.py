@@ -48,6 +48,7 @@ def run(*command: str) -> str:
 
 # --- a real registry ---
 
+
 @pytest.mark.registry
 def test_a_push_to_a_real_registry_and_the_opinion_of_skopeo(registry: RunningRegistry, tmp_path: Path) -> None:
     one = sample({"a": b"1", "b": os.urandom(400_000)})
@@ -61,8 +62,14 @@ def test_a_push_to_a_real_registry_and_the_opinion_of_skopeo(registry: RunningRe
     said = json.loads(run("skopeo", "inspect", "--tls-verify=false", f"docker://{registry.host}/push/one:1"))
     assert said["Digest"] == one.image.digest
     assert said["Layers"] == [layer.digest for layer in one.image.layers]
-    run("skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{registry.host}/push/one@{one.image.digest}",
-        f"oci:{tmp_path}/copy:1")
+    run(
+        "skopeo",
+        "copy",
+        "--quiet",
+        "--src-tls-verify=false",
+        f"docker://{registry.host}/push/one@{one.image.digest}",
+        f"oci:{tmp_path}/copy:1",
+    )
     index = json.loads((tmp_path / "copy" / "index.json").read_text())
     assert index["manifests"][0]["digest"] == one.image.digest
     target.close()
@@ -163,7 +170,9 @@ def test_a_real_registry_with_a_password(auth_registry: RunningRegistry, tmp_pat
     report = push_image(one.image, target, one.open_layer, tags=["1"])
     assert target.get_manifest("1") is not None
     login = f"{auth_registry.username}:{auth_registry.password}"
-    said = run("skopeo", "inspect", "--tls-verify=false", "--creds", login, f"docker://{auth_registry.host}/push/auth:1")
+    said = run(
+        "skopeo", "inspect", "--tls-verify=false", "--creds", login, f"docker://{auth_registry.host}/push/auth:1"
+    )
     assert json.loads(said)["Digest"] == report.digest
     target.close()
 
@@ -193,8 +202,12 @@ push_image(one.image, target, lambda digest: Slow(one.blobs[digest]), tags=["1"]
 def test_an_interrupted_push_leaves_no_tag(registry: RunningRegistry, sent: signal.Signals) -> None:
     name = f"push/killed-{sent.name.lower()}"
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    with subprocess.Popen([sys.executable, "-c", _PUSH_AND_HANG, registry.host, name], stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL, env=dict(os.environ) | {"PYTHONPATH": paths}) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _PUSH_AND_HANG, registry.host, name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(os.environ) | {"PYTHONPATH": paths},
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"reading\n"
@@ -211,6 +224,7 @@ def test_an_interrupted_push_leaves_no_tag(registry: RunningRegistry, sent: sign
 
 
 # --- faults ---
+
 
 @pytest.mark.parametrize("failure", [500, 429, "reset"])
 @pytest.mark.parametrize("times", [1, 2])

@@ -51,8 +51,9 @@ def _close() -> Iterator[None]:
         _opened.pop().close()
 
 
-def repository(host: str, name: str = "team/x", waits: Waits | None = None,
-               environment: dict[str, str] | None = None) -> Repository:
+def repository(
+    host: str, name: str = "team/x", waits: Waits | None = None, environment: dict[str, str] | None = None
+) -> Repository:
     """A repository that does not really wait between tries; closed when the test ends."""
     reference = Reference(host, name)
     environment = {"DOCKER_CONFIG": "/nonexistent"} if environment is None else environment
@@ -72,6 +73,7 @@ def memory() -> Iterator[MemoryRegistry]:
 
 
 # --- a real registry ---
+
 
 @pytest.mark.registry
 def test_blobs_and_manifests_of_a_real_registry(registry: RunningRegistry) -> None:
@@ -133,10 +135,15 @@ def test_a_real_registry_that_asks_for_a_password(auth_registry: RunningRegistry
 
 # --- faults ---
 
-@pytest.mark.parametrize(("method", "failure"), [
-    *itertools.product(["HEAD", "POST", "PUT"], [408, 429, 499, 500, 502, 503, 504, 522, "reset"]),
-    ("POST", "truncate"), ("PUT", "truncate"),
-])
+
+@pytest.mark.parametrize(
+    ("method", "failure"),
+    [
+        *itertools.product(["HEAD", "POST", "PUT"], [408, 429, 499, 500, 502, 503, 504, 522, "reset"]),
+        ("POST", "truncate"),
+        ("PUT", "truncate"),
+    ],
+)
 def test_a_passing_fault_is_survived(memory: MemoryRegistry, failure: int, method: str) -> None:
     waits = Waits()
     target = repository(memory.host, waits=waits)
@@ -170,9 +177,15 @@ def test_an_upload_that_is_refused_midway_begins_afresh(memory: MemoryRegistry, 
     assert [seen.method for seen in memory.seen] == ["HEAD", "POST", "PUT", "POST", "PUT"]
 
 
-@pytest.mark.parametrize(("value", "low", "high"), [
-    ("3", 3, 3), ("0", 0, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0), ("soon", 0.01, 1),
-])
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [
+        ("3", 3, 3),
+        ("0", 0, 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        ("soon", 0.01, 1),
+    ],
+)
 def test_retry_after_is_honoured(memory: MemoryRegistry, value: str, low: float, high: float) -> None:
     waits = Waits()
     target = repository(memory.host, waits=waits)
@@ -252,6 +265,7 @@ def test_what_is_no_registry_at_all() -> None:
     import threading
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def serve() -> None:
             for _ in range(3):
                 connection, _address = server.accept()
@@ -268,6 +282,7 @@ def test_what_is_no_registry_at_all() -> None:
 
 
 # --- rights, and where credentials go ---
+
 
 def login(folder: Path, host: str, user: str = "ada", password: str = "p") -> dict[str, str]:
     return RunningRegistry(host, folder, 0, user, password).environment(folder)
@@ -307,8 +322,10 @@ def test_an_upload_to_another_host_gets_no_credentials(tmp_path: Path) -> None:
 
 
 def test_another_host_that_asks_for_a_password_gets_none(tmp_path: Path) -> None:
-    with MemoryRegistry(users={"ada": "p"}) as storage, \
-            MemoryRegistry(users={"ada": "p"}, redirect_blobs_to=storage.origin) as memory:
+    with (
+        MemoryRegistry(users={"ada": "p"}) as storage,
+        MemoryRegistry(users={"ada": "p"}, redirect_blobs_to=storage.origin) as memory,
+    ):
         memory.blobs["team/x"] = {DIGEST: DATA}
         target = repository(memory.host, environment=login(tmp_path, memory.host))
         with pytest.raises(AuthenticationError):
@@ -343,6 +360,7 @@ def test_logs_carry_no_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 # --- mounts, limits, pages ---
+
 
 def test_a_phantom_mount_is_found_out(memory: MemoryRegistry) -> None:
     memory.mounts = "phantom"
@@ -397,10 +415,16 @@ def test_a_failure_to_read_a_blob_is_not_taken_for_one_of_the_network(memory: Me
         target.put_blob(DIGEST, len(DATA), Broken)
 
 
-@pytest.mark.parametrize(("status", "error"), [
-    (401, AuthenticationError), (403, PermissionDeniedError), (405, RegistryError), (413, RegistryError),
-    (418, RegistryError),
-])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, AuthenticationError),
+        (403, PermissionDeniedError),
+        (405, RegistryError),
+        (413, RegistryError),
+        (418, RegistryError),
+    ],
+)
 def test_refusals_are_told_apart(memory: MemoryRegistry, status: int, error: type[RegistryError]) -> None:
     target = repository(memory.host)
     memory.fail_next(status, times=3, method="PUT")
@@ -412,8 +436,12 @@ def test_refusals_are_told_apart(memory: MemoryRegistry, status: int, error: typ
 
 def test_proxies_are_taken_from_the_environment() -> None:
     with MemoryRegistry() as proxy:
-        environment = {"HTTP_PROXY": proxy.host, "NO_PROXY": "other.example", "DOCKER_CONFIG": "/none",
-                       "MEALKIT_INSECURE_REGISTRIES": "registry.example"}
+        environment = {
+            "HTTP_PROXY": proxy.host,
+            "NO_PROXY": "other.example",
+            "DOCKER_CONFIG": "/none",
+            "MEALKIT_INSECURE_REGISTRIES": "registry.example",
+        }
         target = repository("registry.example", environment=environment)
         assert target.get_manifest("1") is None
         assert proxy.seen[0].path == "http://registry.example/v2/team/x/manifests/1"
