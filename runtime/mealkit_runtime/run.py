@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import logging
 import platform
@@ -92,7 +93,7 @@ class Run:
 
     def load_recipe(self) -> Recipe:
         """Import the recipe's classes, with the libraries that they need."""
-        with self.stage("import"):
+        with self.stage("import"), _no_garbage():
             recipe = load_recipe(self.spec)
         _seed(self.found.get("seed") or 0)
         return recipe
@@ -209,6 +210,22 @@ def disk_error(error: MealkitError, doing: str, where: object) -> MealkitError:
             return storage_error(cause, doing, where)
         cause = cause.__cause__
     return error
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Importing makes half a million objects that live on: they are not searched for garbage, now or later.
+
+    Searching them takes 0.1 s while scikit-learn is imported, and 0.07 s at each full collection afterwards.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _seed(seed: int) -> None:
