@@ -30,3 +30,9 @@ def open_location(
         where=text,
         hint="name a repository (host/repo) or a layout folder (oci:DIR)",
     )
+
+
+def tag_of(text: str) -> str:
+    """The tag in what a user writes for a place; empty when it names none."""
+    location = parse_location(text)
+    return location.tag if isinstance(location, Reference | LayoutLocation) else ""

@@ -28,7 +28,7 @@ class ImageRecord:
         revision: The source's commit; None outside git.
         dirty: Whether the source differed from it.
         size: Bytes of all compressed layers, the base's included.
-        layers: How many layers were ``reused``, ``mounted`` and ``uploaded``.
+        layers: How many of the layers above the base were ``reused``, ``mounted`` and ``uploaded``.
         bytes_uploaded: Bytes that were sent.
         wheels_downloaded: How many wheels had to be downloaded.
         bytecode: Whether the packages' bytecode is in the image.

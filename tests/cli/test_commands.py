@@ -65,6 +65,25 @@ def test_a_note_tells_of_missing_bytecode(shop: Workshop) -> None:
     assert shop.mealkit("build", "--no-bytecode", "-C", root).err == ""
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options", "expected"),
+    [
+        ("", (), ["1.0.0", "latest"]),
+        (":v2", (), ["v2"]),
+        ("", ("--tag", "v3"), ["v3"]),
+        (":v2", ("--tag", "v3"), ["v3"]),
+    ],
+)
+def test_a_push_tags_what_is_named(
+    shop: Workshop, tmp_path: Path, suffix: str, options: tuple[str, ...], expected: list[str]
+) -> None:
+    root = shop.recipe(f"named-{len(suffix)}-{len(options)}")
+    assert shop.mealkit("build", "-C", root).status == 0
+    done = shop.mealkit("push", "-C", root, "--to", f"oci:{tmp_path}/there{suffix}", *options, "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["tags"] == expected
+
+
 def test_a_push_needs_a_place(shop: Workshop) -> None:
     root = shop.recipe("nowhere")
     for arguments in (("build", "--push", "-C", root), ("push", "-C", root)):

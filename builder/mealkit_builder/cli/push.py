@@ -30,6 +30,7 @@ def push(url: str | None, project: Path, to: str | None, tags: tuple[str, ...], 
     """  # noqa: D301
     from mealkit.errors import UsageError
     from mealkit_builder.copying import copy_image
+    from mealkit_builder.location import tag_of
     from mealkit_builder.record import history_file, read_records
 
     to = to or repository_of(project)
@@ -39,7 +40,9 @@ def push(url: str | None, project: Path, to: str | None, tags: tuple[str, ...], 
             raise UsageError(
                 "nothing was built here yet", where=str(project), hint="run `mealkit build`, or name a URL"
             )
-        url, tags = records[-1].url, tags or records[-1].tags
+        url = records[-1].url
+        # A tag that stands in --to is what the user wants; else the image keeps the names that its build gave it.
+        tags = tags or (() if tag_of(to) else records[-1].tags)
     reporter = TerminalReporter(as_json)
     try:
         copied = copy_image(url, to, tags, os.environ, reporter)
