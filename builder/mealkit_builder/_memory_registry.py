@@ -233,9 +233,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 self.close_connection = True
                 return
-            self.wfile.write(body)
-            with self.registry.lock:
+            with self.registry.lock:  # before they are sent: who has read them may ask at once
                 self.registry.bytes_out += len(body)
+            self.wfile.write(body)
 
     def _reset(self) -> None:
         """Close with a TCP reset instead of an orderly end."""
