@@ -51,10 +51,12 @@ class BuildRequest:
         to: ``host/repo[:tag]`` or ``oci:DIR[:tag]``; None: a layout folder in the project's ``.mealkit``.
         tags: Names that the image gets; none: the recipe's version, and ``latest``.
         base: Another base than the project's.
+        base_pin: Where the base really is, by digest; the image is still told to be made on ``base``.
         platforms: Other platforms than the project's.
         bytecode: Whether to put the packages' bytecode into the image.
         engine: ``oci``, or ``docker`` for a Dockerfile.
         use_cache: Whether layers of the last image and of the local index are taken.
+        keep_record: Whether the record is kept in ``.mealkit``.
         locked: Refuse to build when the lock is missing or out of date, instead of making it.
         environment: The process' environment.
     """
@@ -63,10 +65,12 @@ class BuildRequest:
     to: str | None = None
     tags: tuple[str, ...] = ()
     base: str | None = None
+    base_pin: str | None = None
     platforms: tuple[str, ...] = ()
     engine: Literal["oci", "docker"] = "oci"
     bytecode: bool = True
     use_cache: bool = True
+    keep_record: bool = True
     locked: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -133,7 +137,7 @@ class _Build:
             known: set[str] = set()
             for platform in platforms:
                 base = resolve_base(
-                    base_name,
+                    self.request.base_pin or base_name,
                     platform,
                     self.project.image,
                     self.store,
@@ -323,7 +327,8 @@ class _Build:
             builder=mealkit.__version__,
         )
         record = replace(record, seconds=round(time.perf_counter() - self.started, 3))
-        record.append_to(history_file(self.project.root))
+        if self.request.keep_record:
+            record.append_to(history_file(self.project.root))
         return record
 
 

@@ -22,6 +22,8 @@ _COMMANDS = {
     "build": ("build", "Pack the recipe into an image; print its URL."),
     "push": ("push", "Copy a built image to a registry."),
     "inspect": ("inspect", "Read what an image offers, without pulling it."),
+    "tree": ("tree", "Tell what each package weighs in an image."),
+    "diff": ("diff", "Tell what one image has otherwise than another."),
     "run": ("run", "Run an image's train, evaluate or score in a container."),
     "train": ("modes", "Train the recipe here, without a container."),
     "evaluate": ("modes", "Evaluate a trained model here."),
@@ -34,7 +36,7 @@ _COMMANDS = {
 _SECTIONS = {
     "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
     "Build its image": ("lock", "build", "push"),
-    "Use an image": ("inspect", "run"),
+    "Use an image": ("inspect", "tree", "diff", "run"),
     "Shell": ("completion",),
 }
 
