@@ -21,8 +21,9 @@ from installer.sources import WheelSource
 from installer.utils import Scheme, fix_shebang
 
 from .layering import VENV, site_packages
+from .own import DISTRIBUTIONS
 from .splice import Body, stored_body
-from .wheel import OpenWheel, WheelEntry, read_text, refuse
+from .wheel import WHITEOUT, OpenWheel, WheelEntry, read_text, refuse
 
 if TYPE_CHECKING:
     import os
@@ -98,6 +99,7 @@ def _ordered(opened: OpenWheel, placed: list[Placed], minor: str) -> tuple[Place
         f"{VENV}/lib64",
         *(f"{VENV}/bin/{name}" for name in ("python", "python3", f"python{minor}")),
     }
+    ours = tuple(f"{site_packages(minor)}/{package}/" for package in DISTRIBUTIONS.values())
     paths = {file.path: file for file in placed}
     if len(paths) < len(placed):
         twice = next(file.path for file in placed if paths[file.path] is not file)
@@ -106,7 +108,7 @@ def _ordered(opened: OpenWheel, placed: list[Placed], minor: str) -> tuple[Place
         name = file.content.name if isinstance(file.content, WheelEntry) else path
         if posixpath.normpath(path) != path or not path.startswith(f"{VENV}/"):
             refuse(opened.wheel, name, f"it would be installed outside of the environment, at {path}")
-        if path in own or path.startswith(f"{VENV}/lib64/"):
+        if path in own or path.startswith((f"{VENV}/lib64/", *ours)):
             refuse(opened.wheel, name, f"it would replace the environment's own {path}")
     return tuple(paths[path] for path in sorted(paths, key=str.encode))
 
@@ -187,7 +189,13 @@ class _Destination(WheelDestination):
         }
 
     def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
-        if not name.isprintable() or "/" in name or "\\" in name or name in ("", ".", ".."):
+        if (
+            name in ("", ".", "..")
+            or not name.isprintable()
+            or "/" in name
+            or "\\" in name
+            or name.startswith(WHITEOUT)
+        ):
             refuse(self._opened.wheel, f"{self._opened.dist_info}/entry_points.txt", f"{name!r} is no name of a script")
         text = _SCRIPT.format(interpreter=INTERPRETER, module=module, name=attr.partition(".")[0], call=attr)
         return self._made("scripts", name, text.encode(), executable=True)

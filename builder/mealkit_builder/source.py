@@ -117,6 +117,12 @@ def _name(path: Path, relative: str) -> str:
 
 def _check(path: Path, relative: str, project: Project) -> None:
     _check_link(path, project)
+    if any(part.startswith(".wh.") for part in relative.split("/")):
+        raise ProjectError(
+            "a container engine takes a file of this name for a removal (a whiteout)",
+            where=str(path),
+            hint="rename it, or ignore it in .gitignore",
+        )
     if not path.is_file():
         raise ProjectError("only plain files can be packed", where=str(path), hint="ignore it in .gitignore")
     secret = _SECRET_NAMES.match(path.name) or _PRIVATE_KEY.search(path.read_bytes())

@@ -129,6 +129,8 @@ def _with_folders(nodes: Iterable[Node]) -> list[Node]:
     """The nodes and the folders above them, in the order of their paths as bytes: a folder before what it holds."""
     tree: dict[str, Node] = {}
     for node in nodes:
+        if "/.wh." in node.path:
+            raise BuildError("an engine would take a file of this name for a removal (a whiteout)", where=node.path)
         if tree.setdefault(node.path, node) is not node:
             raise BuildError("two files to pack have one path", where=node.path)
     for node in list(tree.values()):

@@ -10,21 +10,24 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from struct import Struct
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from mealkit.errors import WheelError
 
 from .splice import Body, Broken, check_crc, spliced_body, stored
+from .zip_directory import Unsound, ZipEntry, read_directory
 
-if TYPE_CHECKING:
-    from zipfile import ZipInfo
-
-_LOCAL_HEADER = Struct("<4s2B4HL2L2H")
-_ENCRYPTED, _DESCRIPTOR, _STRONG_ENCRYPTED = 0x1, 0x8, 0x40
+_ENCRYPTED, _STRONG_ENCRYPTED = 0x1, 0x40
 _HASHES = ("sha256", "sha384", "sha512")  # the specification of RECORD: "sha256 or better"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
+_LONGEST_NAME = 1024
+_LONGEST_TEXT = 32 << 20
+_RATIO = 100  # real files reach 20, a wheel as a whole hardly 5; DEFLATE itself ends at 1032
+_FREE = 64 << 20  # bytes that any wheel may inflate to
+
+WHITEOUT = ".wh."
+"""How the name of a whiteout begins (OCI image specification, "Layer"): an engine takes it for a removal."""
 
 
 @dataclass(frozen=True)
@@ -130,98 +133,93 @@ def open_wheel(wheel: WheelFile) -> OpenWheel:
             tell another story than the central directory; there is not exactly one ``.dist-info`` folder, or its
             name, METADATA and the file name disagree; RECORD does not list exactly the files that are there.
     """
-    from zipfile import BadZipFile, ZipFile  # takes as long to import as a build in which nothing changed may last
-
     if wheel.path is None:
         refuse(wheel, "", "it was not fetched")
     try:
         with wheel.path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            with ZipFile(file) as archive:
-                infos, end = archive.infolist(), archive.start_dir
-    except (OSError, ValueError, BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError) as error:  # mmap's ValueError: the file is empty
         refuse(wheel, "", f"it cannot be read as a wheel ({error})")
     if wheel.size not in (0, len(data)):
         refuse(wheel, "", f"it has {len(data)} bytes where {wheel.size} were expected")
-    files = _check_names(wheel, infos)
-    found = {info.filename: _locate(wheel, data, info) for info in files}
-    _check_overlap(wheel, infos, found, end)
+    try:
+        listed = read_directory(data)
+    except Unsound as error:
+        refuse(wheel, error.entry, str(error))
+    found = {
+        entry.name: WheelEntry(
+            entry.name,
+            entry.start,
+            entry.stop,
+            entry.size,
+            entry.crc,
+            entry.method == 8,
+            stat.S_ISREG(entry.mode) and bool(entry.mode & 0o111),
+            "",
+        )
+        for entry in _check_names(wheel, listed)
+    }
+    _check_bomb(wheel, found)
     dist_info = _dist_info(wheel, found)
     opened = OpenWheel(wheel, data, dist_info, found)
     _check_metadata(opened)
     return OpenWheel(wheel, data, dist_info, _with_hashes(opened))
 
 
-def _check_names(wheel: WheelFile, infos: list[ZipInfo]) -> list[ZipInfo]:
+def _check_names(wheel: WheelFile, entries: list[ZipEntry]) -> Iterator[ZipEntry]:
     """The regular files among the archive's entries, once no name can do harm."""
-    seen: set[str] = set()
-    files: list[ZipInfo] = []
-    for info in infos:
-        # zipfile cuts names at a NUL and changes separators; what it started from tells what was meant.
-        name = info.orig_filename
+    seen: dict[str, str] = {}
+    for entry in entries:
+        name = entry.name
         parts = name.removesuffix("/").split("/")
         if "\\" in name or not name.isprintable():
             refuse(wheel, ascii(name), "the name has a backslash or a control character")
         if name.startswith("/") or _DRIVE.match(name):
             refuse(wheel, name, "the name is absolute")
-        if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts):
-            refuse(wheel, name, "the name has an empty, dotted or over-long part")
-        if name in seen:
-            refuse(wheel, name, "the name stands in the archive twice")
-        seen.add(name)
-        kind = stat.S_IFMT(info.external_attr >> 16)
+        if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts) or len(name) > _LONGEST_NAME:
+            refuse(wheel, name[:300], "the name has an empty, dotted or over-long part")
+        if any(part.startswith(WHITEOUT) for part in parts):
+            refuse(wheel, name, "in a layer a file of this name removes another one (a whiteout)")
+        folded = _folded(name)
+        if folded in seen:
+            other = seen[folded]
+            alike = "twice" if other == name else f"twice, but for upper and lower case: {other}"
+            refuse(wheel, name, f"the name stands in the archive {alike}")
+        seen[folded] = name
+        kind = stat.S_IFMT(entry.mode)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR) > name.endswith("/"):
             refuse(wheel, name, "it is a link or a device")
-        if info.flag_bits & (_ENCRYPTED | _STRONG_ENCRYPTED):
+        if entry.mode & (stat.S_ISUID | stat.S_ISGID) and not name.endswith("/"):
+            refuse(wheel, name, "it would run as another user (a set-user-ID or set-group-ID bit)")
+        if entry.flags & (_ENCRYPTED | _STRONG_ENCRYPTED):
             refuse(wheel, name, "it is encrypted")
-        if info.compress_type not in (0, 8):
-            refuse(wheel, name, f"it is packed by method {info.compress_type}, wheels may use 0 and 8")
-        if name.endswith("/"):
-            if info.file_size:
-                refuse(wheel, name, "it is a folder with content")
-        else:
-            files.append(info)
-    return files
+        if entry.method not in (0, 8):
+            refuse(wheel, name, f"it is packed by method {entry.method}, wheels may use 0 and 8")
+        if not name.endswith("/"):
+            yield entry
+        elif entry.size:
+            refuse(wheel, name, "it is a folder with content")
 
 
-def _locate(wheel: WheelFile, data: memoryview, info: ZipInfo) -> WheelEntry:
-    """Where the entry's content is, once its local header agrees with the central directory."""
-    name, at = info.filename, info.header_offset
-    if at < 0 or at + _LOCAL_HEADER.size > len(data):
-        refuse(wheel, name, "it lies outside of the file")
-    (magic, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length) = _LOCAL_HEADER.unpack_from(
-        data, at
-    )
-    start = at + _LOCAL_HEADER.size + name_length + extra_length
-    stop = start + info.compress_size
-    local_name = bytes(data[at + _LOCAL_HEADER.size : at + _LOCAL_HEADER.size + name_length])
-    if magic != b"PK\x03\x04" or stop > len(data):
-        refuse(wheel, name, "it lies outside of the file")
-    if local_name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
-        refuse(wheel, name, "its local header has another name")
-    same = (crc, packed, size) == (info.CRC, info.compress_size, info.file_size)
-    # With a data descriptor the sizes may follow the content; in a ZIP64 header they are in its extra field.
-    later = flags & _DESCRIPTOR and not (crc or packed or size)
-    wide = 0xFFFFFFFF in (packed, size) and crc in (info.CRC, 0)
-    if flags != info.flag_bits or method != info.compress_type or not (same or later or wide):
-        refuse(wheel, name, "its local header disagrees with the archive's directory")
-    if method == 0 and info.compress_size != info.file_size:
-        refuse(wheel, name, "it is stored, but its two sizes differ")
-    mode = info.external_attr >> 16
-    executable = stat.S_ISREG(mode) and bool(mode & 0o111)
-    return WheelEntry(name, start, stop, info.file_size, info.CRC, method == 8, executable, "")
+def _folded(name: str) -> str:
+    """What a file system that ignores case, and how letters are composed, would call ``name``."""
+    if name.isascii():
+        return name.lower()
+    from unicodedata import normalize
+
+    return normalize("NFC", normalize("NFC", name).casefold())
 
 
-def _check_overlap(wheel: WheelFile, infos: list[ZipInfo], found: Mapping[str, WheelEntry], end: int) -> None:
-    """Refuse an archive in which bytes belong to two entries: the way to make a small bomb large."""
-    before, last = "", 0
-    for info in sorted(infos, key=lambda info: info.header_offset):
-        if info.header_offset < last:
-            refuse(wheel, info.filename, f"it overlaps {before}")
-        entry = found.get(info.filename)
-        before, last = info.filename, entry.stop if entry else info.header_offset + _LOCAL_HEADER.size
-    if last > end:
-        refuse(wheel, before, "it overlaps the archive's directory")
+def _check_bomb(wheel: WheelFile, entries: Mapping[str, WheelEntry]) -> None:
+    """Refuse what inflates beyond all that software does, before any of it is inflated."""
+    packed = plain = 0
+    for entry in entries.values():
+        packed += entry.stop - entry.start
+        plain += entry.size
+        if entry.size > _FREE and entry.size > _RATIO * (entry.stop - entry.start):
+            refuse(wheel, entry.name, f"it would inflate to more than {_RATIO} times its size: a bomb")
+    if plain > _FREE and plain > _RATIO * packed:
+        refuse(wheel, "", f"it would inflate to more than {_RATIO} times its size: a bomb")
 
 
 def _dist_info(wheel: WheelFile, names: Mapping[str, WheelEntry]) -> str:
@@ -282,6 +280,8 @@ def read_text(opened: OpenWheel, name: str) -> str:
     entry = opened.entries.get(name)
     if entry is None:
         refuse(opened.wheel, name, "it is missing")
+    if entry.size > _LONGEST_TEXT:
+        refuse(opened.wheel, name, f"it has {entry.size} bytes: too long for a file about the wheel")
     try:
         return opened.read(entry).decode("utf-8")
     except UnicodeDecodeError as error:
