@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 
 from mealkit.errors import BuildError
 
+from .inflate import Buffer
 from .interpreter import Interpreter, frames, run_worker
 from .layer import Layer
 from .layering import Group, merged_files, python_tag, site_packages
-from .splice import Buffer, compressor
+from .splice import compressor
 from .store import Store
 from .tree import FileEntry, tree_layer
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mealkit.errors import BaseImageError, NotFoundError, storage_error
 
+from .ahead import ahead
 from .digest import digest_bytes
 from .image import CONFIG, MANIFEST, Image, canonical_json
 from .layer import Layer
 from .parse import image_from_manifest
-from .splice import GZIP_HEADER, Body, ahead, compressed_body, compressor
+from .splice import GZIP_HEADER, Body, compressed_body, compressor
 from .store import Store
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
         key=wheel_layer_key(group, minor),
         title=group.title,
         store=store,
-        checks=((len(wheel.data), wheel.check_sha256) for wheel in opened.values()),
+        checks=[wheel.check_sha256 for wheel in opened.values()],
     )
 
 

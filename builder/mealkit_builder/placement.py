@@ -22,7 +22,7 @@ from installer.utils import Scheme, fix_shebang
 
 from .layering import VENV, site_packages
 from .own import DISTRIBUTIONS
-from .splice import Body, stored_body
+from .splice import Body, Stream, stored_body
 from .wheel import WHITEOUT, OpenWheel, WheelEntry, read_text, refuse
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class Placed:
         """Length of the content."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.size
 
-    def body(self) -> Body:
+    def body(self) -> Body | Stream:
         """The content, checked; raises WheelError if it is not what the wheel's RECORD says."""
         return stored_body(self.content) if isinstance(self.content, bytes) else self.source.body(self.content)
 
     def read(self) -> bytes:
         """The content as bytes, checked."""
-        return bytes(self.body().plain)
+        return self.content if isinstance(self.content, bytes) else self.source.read(self.content)
 
 
 def place(opened: OpenWheel, minor: str) -> tuple[Placed, ...]:

@@ -12,19 +12,18 @@ Only :func:`compressed` asks zlib; see there for what that means.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
 import zlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from . import entry
-
-Buffer = bytes | bytearray | memoryview
-T = TypeVar("T")
+from .ahead import flow
+from .inflate import Broken, Buffer, inflate
 
 # ID1 ID2 CM=deflate FLG=0 MTIME=0 XFL=0 OS=255 (unknown): Python's gzip module writes another OS on 3.13.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -104,15 +103,15 @@ def _plain(data: bytes) -> tuple[int, int]:
     return _number("".join(map(_LITERALS.__getitem__, data)))
 
 
-def stored(data: Buffer) -> tuple[Buffer, ...]:
-    """``data`` as raw DEFLATE: stored blocks, as pieces around slices of ``data``."""
+def stored(data: Buffer, *, final: bool = True) -> tuple[Buffer, ...]:
+    """``data`` as raw DEFLATE: stored blocks, as pieces around slices of ``data``; ``final``: nothing follows."""
     view = memoryview(data)
     pieces: list[Buffer] = []
     for at in range(0, max(len(view), 1), _STORED_LIMIT):
         piece = view[at : at + _STORED_LIMIT]
         size = len(piece)
-        final = at + size == len(view)
-        pieces += (bytes((final, size & 255, size >> 8, ~size & 255, ~size >> 8 & 255)), piece)
+        last = final and at + size == len(view)
+        pieces += (bytes((last, size & 255, size >> 8, ~size & 255, ~size >> 8 & 255)), piece)
     return tuple(pieces)
 
 
@@ -152,83 +151,80 @@ def compressor() -> str:
     return f"zlib{LEVEL}." + hashlib.sha256(compressed_body(sample).deflate[0]).hexdigest()[:8]
 
 
-class Broken(ValueError):
-    """DEFLATE data that are not what the archive's directory says; the message says in what."""
-
-
 def spliced_body(raw: Buffer, size: int, crc: int) -> Body:
     """Content whose raw DEFLATE stream exists already; it is inflated once, to be checked and hashed.
 
     Raises:
         Broken: the stream is damaged, too long, too short, or is followed by other bytes.
     """
-    inflater = zlib.decompressobj(-15)
-    try:
-        # One byte of room beyond the declared size: a longer stream shows, and no bomb can fill the memory.
-        plain = inflater.decompress(raw, size + 1)
-    except zlib.error as error:
-        raise Broken(f"its compressed data are damaged ({error})") from error
-    if len(plain) > size:
-        raise Broken(f"it is longer than the {size} bytes that the wheel declares")
-    if not inflater.eof or len(plain) < size:
-        raise Broken(f"it ends after {len(plain)} of the {size} bytes that the wheel declares")
-    if inflater.unused_data:
-        raise Broken("other bytes follow its compressed data")
-    check_crc(plain, crc)
-    return Body(plain, (raw,), crc)
+    return Body(inflate(raw, size, crc), (raw,), crc)
 
 
-def check_crc(plain: Buffer, crc: int) -> None:
-    """Raise :class:`Broken` unless ``plain`` has this CRC-32."""
-    if zlib.crc32(plain) != crc:
-        raise Broken("its CRC-32 is wrong")
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A large file's content that is never held whole.
 
-
-def ahead(makers: Iterable[tuple[int, Callable[[], T]]], *, workers: int = 2, window: int = 96 << 20) -> Generator[T]:
-    """The results of ``makers`` in their order, made by threads while the caller works on earlier ones.
-
-    Inflating, deflating and hashing leave the interpreter lock, so two cores are used.
-
-    Args:
-        makers: ``(cost in bytes, maker)`` pairs.
-        workers: How many threads.
-        window: Bytes that may be under way or waiting at a time.
+    Attributes:
+        size: Its length.
+        pieces: ``(plain, deflate)`` pieces; joined, the first are the content and the second one raw DEFLATE stream.
+        crc: The content's CRC-32, where it is known before.
     """
-    from concurrent.futures import Future, ThreadPoolExecutor  # not needed to name layers, which must start fast
 
-    pending: deque[tuple[int, Future[list[T]]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="splice") as pool:
-        try:
-            under_way = 0
-            for cost, batch in _batches(makers):
-                while pending and under_way + cost > window:
-                    done, future = pending.popleft()
-                    yield from future.result()
-                    under_way -= done
-                pending.append((cost, pool.submit(_make, batch)))
-                under_way += cost
-            while pending:
-                yield from pending.popleft()[1].result()
-        finally:
-            for _, future in pending:
-                future.cancel()
+    size: int
+    pieces: Iterator[tuple[Buffer, tuple[Buffer, ...]]]
+    crc: int | None = None
 
 
-def _batches(makers: Iterable[tuple[int, Callable[[], T]]]) -> Iterator[tuple[int, list[Callable[[], T]]]]:
-    """Small jobs together: handing a job to a thread costs more than inflating a small file."""
-    cost, batch = 0, list[Callable[[], T]]()
-    for one, maker in makers:
-        cost += one
-        batch.append(maker)
-        if cost >= _FLUSH or len(batch) >= 256:
-            yield cost, batch
-            cost, batch = 0, []
-    if batch:
-        yield cost, batch
+def stored_stream(size: int, blocks: Iterable[Buffer]) -> Stream:
+    """:func:`stored` for blocks of any lengths, ``size`` bytes together.
+
+    Raises:
+        Broken: from the pieces: there are more or fewer bytes.
+    """
+
+    def pieces() -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
+        done = 0
+        for data in _cut(blocks, 8 * _STORED_LIMIT):
+            done += len(data)
+            if done > size:
+                break
+            yield data, stored(data, final=done == size)
+        if done != size:
+            raise Broken(f"it should have {size} bytes, and has {'more' if done > size else done}")
+
+    return Stream(size, pieces())
 
 
-def _make(batch: list[Callable[[], T]]) -> list[T]:
-    return [maker() for maker in batch]
+def compressed_stream(size: int, blocks: Iterable[Buffer]) -> Stream:
+    """:func:`compressed_body` for blocks of any lengths: the bytes are the same, however the content is cut.
+
+    Raises:
+        Broken: from the pieces: they are not ``size`` bytes.
+    """
+
+    def pieces() -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
+        stream, done = zlib.compressobj(LEVEL, zlib.DEFLATED, -15), 0
+        for data in blocks:
+            done += len(data)
+            yield data, (stream.compress(data),)
+        yield b"", (stream.flush(),)
+        if done != size:
+            raise Broken(f"it should have {size} bytes, and has {done}")
+
+    return Stream(size, pieces())
+
+
+def _cut(blocks: Iterable[Buffer], length: int) -> Iterator[Buffer]:
+    """The blocks cut anew: all of one length but the last."""
+    rest = b""
+    for block in blocks:
+        view = memoryview(rest + block if rest else block)
+        end = len(view) - len(view) % length
+        for at in range(0, end, length):
+            yield view[at : at + length]
+        rest = bytes(view[end:])
+    if rest:
+        yield rest
 
 
 class _Sink:
@@ -283,16 +279,20 @@ class LayerWriter:
         self._gzip = _Sink(file)
         self._headers = b""
 
-    def add(self, header: bytes, body: Body | None = None) -> None:
+    def add(self, header: bytes, body: Body | Stream | None = None) -> None:
         """An entry: its header(s) from :mod:`.entry` and, unless it is empty, a file's content."""
         if len(self._headers) > _HEADERS:
             self._flush_headers()
         self._headers += header
-        if body is None or not len(body.plain):
+        size = content_size(body)
+        if body is None or not size:
             return
         self._flush_headers()
-        self._member(body)
-        self._headers = entry.padding(len(body.plain))
+        if isinstance(body, Stream):
+            self._stream(body)
+        else:
+            self._member(body)
+        self._headers = entry.padding(size)
 
     def finish(self) -> Written:
         """End the archive; nothing can be added after this."""
@@ -310,5 +310,26 @@ class LayerWriter:
         self._gzip.write(GZIP_HEADER)
         for piece in body.deflate:
             self._gzip.write(piece)
-        # CRC-32 and the length modulo 2**32, least significant byte first (RFC 1952, 2.3).
-        self._gzip.write(body.crc.to_bytes(4, "little") + (len(body.plain) & 0xFFFFFFFF).to_bytes(4, "little"))
+        self._gzip.write(_trailer(body.crc, len(body.plain)))
+
+    def _stream(self, stream: Stream) -> None:
+        """A member in pieces: a thread makes them, this one hashes and writes them."""
+        crc = 0
+        self._gzip.write(GZIP_HEADER)
+        with contextlib.closing(flow(stream.pieces)) as pieces:
+            for plain, deflate in pieces:
+                crc = zlib.crc32(plain, crc) if stream.crc is None else stream.crc
+                self._tar.write(plain)
+                for piece in deflate:
+                    self._gzip.write(piece)
+        self._gzip.write(_trailer(crc, stream.size))
+
+
+def _trailer(crc: int, size: int) -> bytes:
+    """CRC-32 and the length modulo 2**32, least significant byte first (RFC 1952, 2.3)."""
+    return crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def content_size(body: Body | Stream | None) -> int:
+    """Length of a content."""
+    return 0 if body is None else body.size if isinstance(body, Stream) else len(body.plain)

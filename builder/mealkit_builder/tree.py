@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,19 @@ from pathlib import Path
 from mealkit.errors import BuildError, storage_error
 
 from . import entry
+from .ahead import ahead, beside
+from .inflate import LARGE, Buffer
 from .layer import Layer
-from .splice import Body, LayerWriter, ahead, compressed_body, stored_body
+from .splice import (
+    Body,
+    LayerWriter,
+    Stream,
+    compressed_body,
+    compressed_stream,
+    content_size,
+    stored_body,
+    stored_stream,
+)
 from .store import Store
 
 
@@ -74,8 +85,8 @@ def tree_layer(
         BuildError: two entries have one path, one lies below a file or a link, or a file cannot be read.
         StorageError: the layer cannot be written.
     """
-    pack = compressed_body if compress else stored_body
-    return write_layer((_node(item, pack) for item in files), kind=kind, key=key, title=title, store=store)
+    nodes = (_node(item, compress=compress) for item in files)
+    return write_layer(nodes, kind=kind, key=key, title=title, store=store)
 
 
 @dataclass(frozen=True)
@@ -85,18 +96,23 @@ class Node:
     path: str
     header: Callable[[int], bytes]
     cost: int = 0
-    body: Callable[[], Body] | None = None
+    body: Callable[[], Body | Stream] | None = None
     folder: bool = False
 
 
 def file_node(
-    path: str, cost: int, body: Callable[[], Body], *, executable: bool = False, mode: int | None = None
+    path: str, cost: int, body: Callable[[], Body | Stream], *, executable: bool = False, mode: int | None = None
 ) -> Node:
-    """A regular file whose content ``body`` makes, in a thread and once; ``cost`` is about how many bytes."""
-    return Node(path, lambda size: entry.file_header(path, size, executable, mode=mode), cost, body)
+    """A regular file whose content ``body`` makes, in a thread and once; ``cost`` is about how many bytes.
+
+    What is made in pieces costs nothing ahead of its time.
+    """
+    return Node(
+        path, lambda size: entry.file_header(path, size, executable, mode=mode), 0 if cost > LARGE else cost, body
+    )
 
 
-def _node(item: FileEntry | LinkEntry | DirEntry, pack: Callable[[bytes], Body]) -> Node:
+def _node(item: FileEntry | LinkEntry | DirEntry, *, compress: bool) -> Node:
     path = item.path.rstrip("/")
     # normpath keeps two slashes at the start, which POSIX lets mean something else.
     if not path.startswith("/") or path.startswith("//") or "\0" in path or posixpath.normpath(path) != path:
@@ -106,9 +122,19 @@ def _node(item: FileEntry | LinkEntry | DirEntry, pack: Callable[[bytes], Body])
     if isinstance(item, DirEntry):
         return Node(path, lambda size: entry.directory_header(path, mode=item.mode), folder=True)
     data = item.data
-    if isinstance(data, bytes):
-        return file_node(path, len(data), lambda: pack(data), executable=item.executable, mode=item.mode)
-    return file_node(path, _size(data), lambda: pack(_read(data)), executable=item.executable, mode=item.mode)
+    size = len(data) if isinstance(data, bytes) else _size(data)
+    return file_node(
+        path, size, lambda: _packed(data, size, compress=compress), executable=item.executable, mode=item.mode
+    )
+
+
+def _packed(data: bytes | Path, size: int, *, compress: bool) -> Body | Stream:
+    """A content from memory or from a disk; in pieces if it is large."""
+    if size > LARGE:
+        blocks = _blocks(data, size)
+        return compressed_stream(size, blocks) if compress else stored_stream(size, blocks)
+    whole = data if isinstance(data, bytes) else b"".join(_blocks(data, size))
+    return compressed_body(whole) if compress else stored_body(whole)
 
 
 def _size(path: Path) -> int:
@@ -118,11 +144,28 @@ def _size(path: Path) -> int:
         raise BuildError(f"a file to pack cannot be read: {error.strerror}", where=str(path)) from error
 
 
-def _read(path: Path) -> bytes:
+def _blocks(data: bytes | Path, size: int) -> Iterator[Buffer]:
+    """A content's bytes, in blocks; as many as its header will say.
+
+    Raises:
+        BuildError: the file cannot be read, or has another size than a moment ago.
+    """
+    if isinstance(data, bytes):
+        view = memoryview(data)
+        yield from (view[at : at + LARGE] for at in range(0, size, LARGE))
+        return
+    done = 0
     try:
-        return path.read_bytes()
+        with data.open("rb") as file:
+            while block := file.read(LARGE):
+                done += len(block)
+                yield block
     except OSError as error:
-        raise BuildError(f"a file to pack cannot be read: {error.strerror}", where=str(path)) from error
+        raise BuildError(f"a file to pack cannot be read: {error.strerror}", where=str(data)) from error
+    if done != size:
+        raise BuildError(
+            "a file to pack changed while it was read", where=str(data), hint="build again when nothing writes to it"
+        )
 
 
 def _with_folders(nodes: Iterable[Node]) -> list[Node]:
@@ -154,7 +197,7 @@ def write_layer(
     key: str,
     title: str,
     store: Store,
-    checks: Iterable[tuple[int, Callable[[], None]]] = (),
+    checks: Sequence[Callable[[], None]] = (),
 ) -> Layer:
     """Write a tree into the store.
 
@@ -164,24 +207,21 @@ def write_layer(
         key: What the layer is a pure function of.
         title: What a person would call it.
         store: Where the bytes go.
-        checks: ``(bytes it reads, check)`` pairs that run beside the writing; if one raises, nothing is kept.
+        checks: Run beside the writing; if one raises, nothing is kept, and its error goes before any other.
 
     Raises:
         BuildError: two nodes have one path, or one lies below a file or a link.
         StorageError: the layer cannot be written.
     """
     ordered = _with_folders(nodes)
-    before: list[tuple[int, Callable[[], Body | None]]] = [*checks]
-    bodies = ahead(before + [(node.cost, node.body) for node in ordered if node.body])
+    bodies = ahead((node.cost, node.body) for node in ordered if node.body)
     temporary = store.temporary_blob()
     try:
-        with temporary.open("wb") as file, contextlib.closing(bodies):
-            for _ in before:
-                next(bodies)
+        with beside(checks), temporary.open("wb") as file, contextlib.closing(bodies):
             writer = LayerWriter(file)
             for node in ordered:
                 body = next(bodies) if node.body else None
-                writer.add(node.header(len(body.plain) if body else 0), body)
+                writer.add(node.header(content_size(body)), body)
             written = writer.finish()
         store.adopt(temporary, written.digest)
     except OSError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import re
 import stat
+import zlib
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +14,14 @@ from typing import NoReturn
 
 from mealkit.errors import WheelError
 
-from .splice import Body, Broken, check_crc, spliced_body, stored
+from .inflate import LARGE, Broken, Buffer, check_crc, inflate_pieces
+from .pages import Pages
+from .splice import Body, Stream, spliced_body, stored, stored_stream
 from .zip_directory import Unsound, ZipEntry, read_directory
 
 _ENCRYPTED, _STRONG_ENCRYPTED = 0x1, 0x40
-_HASHES = ("sha256", "sha384", "sha512")  # the specification of RECORD: "sha256 or better"
+# The specification of RECORD: "sha256 or better".
+_HASHES = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _LONGEST_NAME = 1024
@@ -76,43 +79,84 @@ class OpenWheel:
     """
 
     wheel: WheelFile
-    data: memoryview
+    pages: Pages
     dist_info: str
     entries: Mapping[str, WheelEntry] = field(repr=False)
 
     def raw(self, entry: WheelEntry) -> memoryview:
         """The bytes of ``entry`` as they are in the archive: raw DEFLATE, or plain where it is stored."""
-        return self.data[entry.start : entry.stop]
+        return self.pages.data[entry.start : entry.stop]
 
-    def body(self, entry: WheelEntry) -> Body:
-        """The content of ``entry``, checked against the archive's directory and RECORD.
+    def body(self, entry: WheelEntry) -> Body | Stream:
+        """The content of ``entry``, checked against the archive's directory and RECORD; in pieces where it is large.
 
         Raises:
-            WheelError: it is not what they say.
+            WheelError: it is not what they say; of a large one the pieces raise it.
         """
+        if entry.size > LARGE:
+            return Stream(entry.size, self._pieces(entry), entry.crc)
         raw = self.raw(entry)
         try:
             if entry.deflated:
                 body = spliced_body(raw, entry.size, entry.crc)
             else:
-                check_crc(raw, entry.crc)
+                check_crc(zlib.crc32(raw), entry.crc)
                 body = Body(raw, stored(raw), entry.crc)
         except Broken as error:
             refuse(self.wheel, entry.name, str(error))
-        if entry.hash:
-            algorithm, _, expected = entry.hash.partition("=")
-            if hashlib.new(algorithm, body.plain).digest() != _decode_hash(expected):
-                refuse(self.wheel, entry.name, f"its {algorithm} is not the one in RECORD")
+        algorithm, expected = _expected(entry)
+        if algorithm and _HASHES[algorithm](body.plain).digest() != expected:
+            refuse(self.wheel, entry.name, f"its {algorithm} is not the one in RECORD")
+        self.pages.read(len(raw))
         return body
 
+    def _pieces(self, entry: WheelEntry) -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
+        """A large content's ``(plain, deflate)``."""
+        raw = self.raw(entry)
+        algorithm, expected = _expected(entry)
+        state = _HASHES[algorithm]() if algorithm else None
+        try:
+            for plain, deflate in self._deflated(entry, raw) if entry.deflated else self._stored(entry, raw):
+                if state is not None:
+                    state.update(plain)
+                yield plain, deflate
+                self.pages.read(sum(map(len, deflate)))
+        except Broken as error:
+            refuse(self.wheel, entry.name, str(error))
+        if state is not None and state.digest() != expected:
+            refuse(self.wheel, entry.name, f"its {algorithm} is not the one in RECORD")
+
+    def _deflated(self, entry: WheelEntry, raw: memoryview) -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
+        for packed, plain in inflate_pieces(raw, entry.size, entry.crc):
+            yield plain, (packed,)
+
+    def _stored(self, entry: WheelEntry, raw: memoryview) -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
+        crc = 0
+        for plain, deflate in stored_stream(entry.size, (raw,)).pieces:
+            crc = zlib.crc32(plain, crc)
+            yield plain, deflate
+        check_crc(crc, entry.crc)
+
     def read(self, entry: WheelEntry) -> bytes:
-        """The checked content of ``entry``."""
-        return bytes(self.body(entry).plain)
+        """The checked content of ``entry``, whole."""
+        body = self.body(entry)
+        return b"".join(plain for plain, _ in body.pieces) if isinstance(body, Stream) else bytes(body.plain)
 
     def check_sha256(self) -> None:
         """Raise :class:`WheelError` unless the file's sha256 is the one that its layer will be known by."""
-        if hashlib.sha256(self.data).hexdigest() != self.wheel.sha256:
+        state = hashlib.sha256()
+        for at in range(0, len(self.pages.data), LARGE):
+            piece = self.pages.data[at : at + LARGE]
+            state.update(piece)
+            self.pages.read(len(piece))
+        if state.hexdigest() != self.wheel.sha256:
             refuse(self.wheel, "", "the file's sha256 is not the locked one")
+
+
+def _expected(entry: WheelEntry) -> tuple[str, bytes]:
+    """Algorithm and digest that RECORD has of an entry."""
+    algorithm, _, value = entry.hash.partition("=")
+    return algorithm, _decode_hash(value)
 
 
 def refuse(wheel: WheelFile, entry: str, why: str) -> NoReturn:
@@ -137,13 +181,14 @@ def open_wheel(wheel: WheelFile) -> OpenWheel:
         refuse(wheel, "", "it was not fetched")
     try:
         with wheel.path.open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            pages = Pages(file)
     except (OSError, ValueError) as error:  # mmap's ValueError: the file is empty
         refuse(wheel, "", f"it cannot be read as a wheel ({error})")
+    data = pages.data
     if wheel.size not in (0, len(data)):
         refuse(wheel, "", f"it has {len(data)} bytes where {wheel.size} were expected")
     try:
-        listed = read_directory(data)
+        listed = read_directory(data, pages.forget)
     except Unsound as error:
         refuse(wheel, error.entry, str(error))
     found = {
@@ -161,9 +206,11 @@ def open_wheel(wheel: WheelFile) -> OpenWheel:
     }
     _check_bomb(wheel, found)
     dist_info = _dist_info(wheel, found)
-    opened = OpenWheel(wheel, data, dist_info, found)
+    opened = OpenWheel(wheel, pages, dist_info, found)
     _check_metadata(opened)
-    return OpenWheel(wheel, data, dist_info, _with_hashes(opened))
+    opened = OpenWheel(wheel, pages, dist_info, _with_hashes(opened))
+    pages.forget()
+    return opened
 
 
 def _check_names(wheel: WheelFile, entries: list[ZipEntry]) -> Iterator[ZipEntry]:

@@ -7,7 +7,7 @@ descriptor, the directory, the end – and what is said twice must be said alike
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct, error, unpack_from
 
@@ -20,6 +20,7 @@ _END = Struct("<4s4H2LH")
 _LOCATOR = Struct("<4sLQL")
 _END64 = Struct("<4sQ2H2L4Q")
 _LONGEST_COMMENT = 0xFFFF
+_PAGES = 128  # entries: Linux brings 64 KiB in with each page
 _WIDE = 0xFFFFFFFF
 _DESCRIPTOR = 0x8
 _UTF8 = 0x800
@@ -69,10 +70,11 @@ class _End:
     stop: int
 
 
-def read_directory(data: memoryview) -> list[ZipEntry]:
+def read_directory(data: memoryview, forget: Callable[[], None] = lambda: None) -> list[ZipEntry]:
     """All entries of an archive that is ``data`` from the first byte to the last, in the directory's order.
 
-    Names are not judged here, and contents are not looked at.
+    Names are not judged here, and contents are not looked at; ``forget`` is called now and then to give back the pages
+    that local headers brought in.
 
     Raises:
         Unsound: the archive is damaged, or ambiguous.
@@ -81,9 +83,11 @@ def read_directory(data: memoryview) -> list[ZipEntry]:
     entries: list[ZipEntry] = []
     try:
         at = end.start
-        for _ in range(end.count):
+        for number in range(end.count):
             entry, at = _entry(data, at, end)
             entries.append(entry)
+            if number % _PAGES == 0:
+                forget()
     except error as broken:  # struct's: a record is cut off
         raise Unsound("the archive's directory is cut off") from broken
     if at != end.stop:

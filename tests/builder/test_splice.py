@@ -10,7 +10,7 @@ import sys
 import tarfile
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mealkit_builder import entry, splice
+from mealkit_builder import inflate as inflating
+from mealkit_builder.ahead import ahead, beside, flow
 
 RUNS = st.lists(st.tuples(st.integers(0, 255), st.integers(1, 700)), max_size=20).map(
     lambda runs: b"".join(bytes([byte]) * count for byte, count in runs)
@@ -70,32 +72,98 @@ def test_the_encoding_of_a_header_never_changes() -> None:
 GOLDEN = "204d56218d4b4718431ea82af713e6c2b9a72bd4793c05efb4f1a1db8363fb7e"
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda raw: raw[:-3], "ends after"),
-        (lambda raw: raw + b"x", "other bytes follow"),
-        (lambda raw: b"\xff" + raw, "damaged"),
-        (lambda raw: deflate(b"hello" * 101), "longer than"),
-        (lambda raw: deflate(b"hello" * 99), "ends after"),
-        (lambda raw: deflate(b"jello" * 100), "CRC-32"),
-        (lambda raw: deflate(bytes(100_000_000)), "longer than"),
-    ],
+def zlib_alone() -> tuple[Callable[[], object], type[Exception]]:
+    return lambda: zlib.decompressobj(-15), zlib.error
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both inflaters, on a machine that has both."""
+    if request.param == "zlib":
+        monkeypatch.setattr(inflating, "_library", zlib_alone)
+    else:
+        assert inflating._library()[1] is not zlib.error
+    return str(request.param)
+
+
+BROKEN: list[tuple[Callable[[bytes], bytes], str]] = [
+    (lambda raw: raw[:-3], "ends after"),
+    (lambda raw: raw + b"x", "other bytes follow"),
+    (lambda raw: b"\xff" + raw, "damaged"),
+    (lambda raw: deflate(b"hello" * 300_001), "longer than"),
+    (lambda raw: deflate(b"hello" * 299_999), "ends after"),
+    (lambda raw: deflate(b"jello" * 300_000), "CRC-32"),
+    (lambda raw: deflate(bytes(100_000_000)), "longer than"),
+    (lambda raw: b"", "ends after"),
+    (lambda raw: raw + bytes(200_000), "other bytes follow"),
+]
+
+
+@pytest.mark.parametrize(("change", "why"), BROKEN)
+def test_a_broken_stream_is_told_from_a_good_one(change: Callable[[bytes], bytes], why: str, library: str) -> None:
+    plain = b"hello" * 300_000
+    good, crc = deflate(plain), zlib.crc32(plain)
+    assert splice.spliced_body(good, len(plain), crc).plain == plain
+    assert b"".join(piece for _, piece in inflating.inflate_pieces(memoryview(good), len(plain), crc)) == plain
+    with pytest.raises(inflating.Broken, match=why):
+        splice.spliced_body(change(good), len(plain), crc)
+    with pytest.raises(inflating.Broken, match=why):
+        list(inflating.inflate_pieces(memoryview(change(good)), len(plain), crc))
+
+
+@given(
+    st.binary(max_size=300), st.integers(0, 4000), st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=2)
 )
-def test_a_broken_stream_is_told_from_a_good_one(change: Callable[[bytes], bytes], why: str) -> None:
-    plain = b"hello" * 100
-    assert bytes(splice.spliced_body(deflate(plain), 500, zlib.crc32(plain)).plain) == plain
-    with pytest.raises(splice.Broken, match=why):
-        splice.spliced_body(change(deflate(plain)), 500, zlib.crc32(plain))
+def test_nothing_that_one_inflater_takes_is_different_for_the_other(
+    seed: bytes, times: int, changes: list[tuple[int, int]]
+) -> None:
+    plain = seed * times
+    raw = bytearray(deflate(plain))
+    for at, value in changes:
+        raw[at % len(raw)] = value
+    crc = zlib.crc32(plain)
+    for whole in (True, False):
+        try:
+            if whole:
+                got: bytes = inflating.inflate(raw, len(plain), crc)
+            else:
+                got = b"".join(piece for _, piece in inflating.inflate_pieces(memoryview(raw), len(plain), crc))
+        except inflating.Broken:
+            continue
+        assert got == plain
+        assert zlib.decompress(raw, -15) == plain
 
 
-def test_a_stream_whose_end_mark_comes_after_a_full_buffer() -> None:
+@pytest.mark.parametrize("size", [1, 16384, 32768, 65536, 262144, 512 << 10, 1 << 20, 3 << 20])
+def test_a_stream_whose_end_mark_comes_after_a_full_buffer(size: int, library: str) -> None:
     # 16 KiB and its multiples fill zlib's output buffer just when the content, but not the stream, is at its end.
-    for size in (1, 16384, 32768, 65536, 262144):
-        for level in (0, 1, 9):
-            stream = zlib.compressobj(level, zlib.DEFLATED, -15)
-            raw = stream.compress(b"\x07" * size) + stream.flush()
-            assert len(splice.spliced_body(raw, size, zlib.crc32(b"\x07" * size)).plain) == size
+    for level in (0, 1, 9):
+        stream = zlib.compressobj(level, zlib.DEFLATED, -15)
+        raw = stream.compress(b"\x07" * size) + stream.flush()
+        crc = zlib.crc32(b"\x07" * size)
+        assert len(splice.spliced_body(raw, size, crc).plain) == size
+        pieces = list(inflating.inflate_pieces(memoryview(raw), size, crc))
+        assert sum(len(plain) for _, plain in pieces) == size
+        assert b"".join(packed for packed, _ in pieces) == raw
+
+
+@pytest.mark.parametrize("size", [1, 65535, 65536, 8 * 65535, 8 * 65535 + 1, 2_000_000])
+@pytest.mark.parametrize("block", [1000, 65535, 1 << 20])
+def test_a_content_in_pieces_gives_the_bytes_that_it_gives_whole(size: int, block: int) -> None:
+    data = (b"".join(hashlib.sha256(bytes([n])).digest() * 3 for n in range(200)) * (size // 19200 + 1))[:size]
+    blocks = [data[at : at + block] for at in range(0, size, block)]
+    for pieces, whole in (
+        (splice.stored_stream(size, blocks), b"".join(splice.stored(data))),
+        (splice.compressed_stream(size, blocks), splice.compressed_body(data).deflate[0]),
+    ):
+        found = list(pieces.pieces)
+        assert b"".join(plain for plain, _ in found) == data
+        assert b"".join(part for _, parts in found for part in parts) == whole
+    for wrong in (size - 1, size + 1):
+        with pytest.raises(inflating.Broken):
+            list(splice.stored_stream(wrong, blocks).pieces)
+        with pytest.raises(inflating.Broken):
+            list(splice.compressed_stream(wrong, blocks).pieces)
 
 
 def layer(bodies: list[tuple[str, splice.Body | None]]) -> tuple[bytes, splice.Written]:
@@ -168,7 +236,7 @@ def test_ahead_keeps_the_order_and_bounds_what_waits() -> None:
         return number
 
     result = []
-    for number in splice.ahead(((2 << 20, lambda n=n: make(n)) for n in range(50)), window=8 << 20):  # type: ignore[misc]
+    for number in ahead(((2 << 20, lambda n=n: make(n)) for n in range(50)), window=8 << 20):  # type: ignore[misc]
         with lock:
             alive -= 1
         result.append(number)
@@ -178,12 +246,53 @@ def test_ahead_keeps_the_order_and_bounds_what_waits() -> None:
 
 def test_ahead_raises_what_a_maker_raises_and_leaves_no_thread() -> None:
     def fail() -> int:
-        raise splice.Broken("here")
+        raise inflating.Broken("here")
 
     makers: list[tuple[int, Callable[[], int]]] = [(1 << 20, lambda: 1), (1 << 20, fail), (1 << 20, lambda: 3)]
-    with pytest.raises(splice.Broken, match="here"):
-        list(splice.ahead(makers))
+    with pytest.raises(inflating.Broken, match="here"):
+        list(ahead(makers))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("splice")]
+
+
+def test_what_flows_comes_in_order_and_a_few_pieces_ahead() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    taken = []
+    for number in flow(items()):
+        taken.append(number)
+        assert len(made) - len(taken) <= 5
+    assert taken == list(range(100))
+
+
+def test_who_gives_up_a_flow_leaves_no_thread() -> None:
+    endless = flow(iter(int, 1))
+    assert next(endless) == 0
+    endless.close()
+
+    def fail() -> Iterator[int]:
+        yield 1
+        raise inflating.Broken("here")
+
+    with pytest.raises(inflating.Broken, match="here"):
+        list(flow(fail()))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("splice")]
+
+
+def test_an_error_of_what_runs_beside_goes_first() -> None:
+    def fail() -> None:
+        raise KeyError("beside")
+
+    with pytest.raises(KeyError, match="beside"), beside([fail]):
+        raise ValueError("the block's own")
+    with pytest.raises(KeyError, match="beside"), beside([lambda: None, fail]):
+        pass
+    with pytest.raises(ValueError, match="own"), beside([lambda: None]):
+        raise ValueError("the block's own")
 
 
 def test_the_compressor_has_one_name_in_every_process() -> None:
