@@ -72,7 +72,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _config(folder: Path, host: str, auth: bool) -> Mapping[str, object]:
+def _config(
+    folder: Path, host: str, auth: bool, http: Mapping[str, object], settings: Mapping[str, object]
+) -> Mapping[str, object]:
     config: dict[str, object] = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": False}},
@@ -82,7 +84,8 @@ def _config(folder: Path, host: str, auth: bool) -> Mapping[str, object]:
             "maintenance": {"uploadpurging": {"enabled": False}},
         },
         # Without a secret docker-registry forgets upload sessions when it restarts, and warns.
-        "http": {"addr": host, "secret": "not a secret", "relativeurls": False},
+        "http": {"addr": host, "secret": "not a secret", "relativeurls": False, **http},
+        **settings,
     }
     if auth:
         (folder / "htpasswd").write_text(_HTPASSWD)
@@ -91,13 +94,30 @@ def _config(folder: Path, host: str, auth: bool) -> Mapping[str, object]:
 
 
 @contextlib.contextmanager
-def running_registry(folder: Path, *, auth: bool = False) -> Iterator[RunningRegistry]:
-    """Start a docker-registry with its files in ``folder``; it ends with the block."""
+def running_registry(
+    folder: Path,
+    *,
+    auth: bool = False,
+    host: str | None = None,
+    http: Mapping[str, object] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[RunningRegistry]:
+    """Start a docker-registry with its files in ``folder``; it ends with the block.
+
+    Args:
+        folder: For its configuration, log and storage; another start in the same folder finds what the last one kept.
+        auth: Ask for a password.
+        host: ``address:port``; a free port of 127.0.0.1 by default.
+        http: Further settings of its section ``http``, such as ``tls``.
+        settings: Further sections, such as ``auth``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    host = f"127.0.0.1:{free_port()}"
-    (folder / "config.yml").write_text(json.dumps(_config(folder, host, auth)))  # JSON is YAML
+    host = host or f"127.0.0.1:{free_port()}"
+    (folder / "config.yml").write_text(
+        json.dumps(_config(folder, host, auth, http or {}, settings or {}))
+    )  # JSON is YAML
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "REGISTRY_"))}
-    with (folder / "log").open("wb") as log:
+    with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [PROGRAM, "serve", str(folder / "config.yml")],
             stdout=log,

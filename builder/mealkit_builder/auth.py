@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
-from mealkit.errors import AuthenticationError, PermissionDeniedError, RegistryError
+from mealkit.errors import AuthenticationError, PermissionDeniedError, RegistryError, RetryableError
 
 from .credentials import Credentials
 
@@ -170,7 +170,7 @@ class Authenticator:
             form = query | {"grant_type": "refresh_token", "refresh_token": known.identity_token}
             form["client_id"] = CLIENT_ID
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            status, body = self._fetch("POST", realm, headers, urlencode(_filled(form)).encode())
+            status, body = self._get("POST", realm, headers, urlencode(_filled(form)).encode())
         else:
             if known and known.username:
                 headers["Authorization"] = known.basic()
@@ -180,10 +180,19 @@ class Authenticator:
                 for name, value in _filled(query).items()
                 for part in (value.split(" ") if name == "scope" else [value])
             ]
-            status, body = self._fetch("GET", realm + ("&" if "?" in realm else "?") + urlencode(pairs), headers, None)
+            status, body = self._get("GET", realm + ("&" if "?" in realm else "?") + urlencode(pairs), headers, None)
         if status in (401, 403):
             raise self._rejected(known)
         return self._read(status, body)
+
+    def _get(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
+        try:
+            return self._fetch(method, url, headers, body)
+        except RetryableError as error:
+            # Of a kind that is not tried again: the token server has had its tries, and the request asked it each time.
+            raise RetryableError(
+                f"the token server of {self._host} failed: {error.message}", where=error.where, hint="try again later"
+            ) from error
 
     def _read(self, status: int, body: bytes) -> _Token:
         try:

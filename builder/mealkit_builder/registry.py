@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import BinaryIO
 from urllib.parse import urlencode
 
-from mealkit.errors import (
-    AuthenticationError,
-    BaseImageError,
-    NotFoundError,
-    PermissionDeniedError,
-    RegistryError,
-)
+from mealkit.errors import BaseImageError, RegistryError, RetryableError
 
 from .blob import open_remote
 from .digest import digest_bytes, is_digest
 from .parse import MANIFEST_TYPES, json_object
-from .redact import redact
 from .reference import Reference
+from .refusal import codes, refusal
 from .target import MissingBlobError, Moved, Progress
 from .transport import Body, Fault, Reply, Transport
 
@@ -29,6 +23,12 @@ _MANIFEST_LIMIT = 4 << 20  # the distribution specification's advice to registri
 _PAGES = 1000
 _LINK = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 _ABSENT = {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"}
+_AGAIN = "run the same command again: it sends only what is not there yet"
+_CHANGED = "the registry, or something between, changed them; do not use this image"
+
+
+class _OtherAnswer(Fault):
+    """An answer that is about something else than what was asked for, or was damaged on its way."""
 
 
 class Repository:
@@ -76,26 +76,27 @@ class Repository:
         Raises:
             RegistryError: the bytes are not those of the digest that was asked for or announced.
         """
-        reply = self.transport.request(
-            "GET",
-            f"{self._path}/manifests/{reference}",
-            scope=self._pull,
-            headers={"Accept": _ACCEPT},
-            limit=_MANIFEST_LIMIT,
-        )
+
+        def ask() -> Reply:
+            reply = self.transport.send(
+                "GET",
+                f"{self._path}/manifests/{reference}",
+                scope=self._pull,
+                headers={"Accept": _ACCEPT},
+                limit=_MANIFEST_LIMIT,
+            )
+            told = reference if is_digest(reference) else _digest_told(reply)
+            if reply.status == 200 and told and digest_bytes(reply.data) != told:
+                raise _OtherAnswer("the manifest's bytes do not have its digest", where=self.url(told), hint=_CHANGED)
+            return reply
+
+        with self._naming(f"cannot read {self.name}:{reference}"):
+            reply = self._checked(ask)
         if reply.status == 404:
             return None
         if reply.status != 200:
             raise self._error(reply, f"cannot read {self.name}:{reference}")
-        digest = digest_bytes(reply.data)
-        expected = reference if is_digest(reference) else reply.headers.get("Docker-Content-Digest") or digest
-        if is_digest(expected) and digest != expected:
-            raise RegistryError(
-                "the manifest's bytes do not have its digest",
-                where=self.url(expected),
-                hint="the registry, or something between, changed them; do not use this image",
-            )
-        return reply.data, self._media_type(reply), digest
+        return reply.data, self._media_type(reply), digest_bytes(reply.data)
 
     def get_blob(self, digest: str) -> bytes:
         """A small blob whole, checked against its digest.
@@ -104,15 +105,17 @@ class Repository:
             NotFoundError: the repository does not have it.
             RegistryError: the bytes do not have the digest.
         """
-        reply = self.transport.request("GET", f"{self._path}/blobs/{digest}", scope=self._pull)
+
+        def ask() -> Reply:
+            reply = self.transport.send("GET", f"{self._path}/blobs/{digest}", scope=self._pull)
+            if reply.status == 200 and digest_bytes(reply.data) != digest:
+                raise _OtherAnswer("a blob's bytes do not have its digest", where=self.url(digest), hint=_CHANGED)
+            return reply
+
+        with self._naming(f"cannot read {digest}", digest):
+            reply = self._checked(ask)
         if reply.status != 200:
-            raise self._error(reply, "cannot read a blob")
-        if digest_bytes(reply.data) != digest:
-            raise RegistryError(
-                "a blob's bytes do not have its digest",
-                where=self.url(digest),
-                hint="the registry, or something between, changed them; do not use this image",
-            )
+            raise self._error(reply, "cannot read a blob", digest)
         return reply.data
 
     def open_blob(self, digest: str) -> BinaryIO:
@@ -127,20 +130,28 @@ class Repository:
 
         def fetch(offset: int) -> Reply:
             headers = {"Range": f"bytes={offset}-"} if offset else {}
-            reply = self.transport.request(
-                "GET", f"{self._path}/blobs/{digest}", scope=self._pull, headers=headers, stream=True
-            )
+            with self._naming(f"cannot read {digest}", digest):
+                reply = self.transport.request(
+                    "GET", f"{self._path}/blobs/{digest}", scope=self._pull, headers=headers, stream=True
+                )
             if reply.stream is None:
-                raise self._error(reply, "cannot read a blob")
+                raise self._error(reply, "cannot read a blob", digest)
             return reply
 
         return open_remote(self.transport, fetch, digest, self.url(digest))
 
     def has_blob(self, digest: str) -> bool:
         """Whether the repository has the blob."""
-        reply = self.transport.request("HEAD", f"{self._path}/blobs/{digest}", scope=self._pull)
+
+        def ask() -> Reply:
+            reply = self.transport.send("HEAD", f"{self._path}/blobs/{digest}", scope=self._pull)
+            self._check_digest(reply, digest)
+            return reply
+
+        with self._naming(f"cannot look for {digest}", digest):
+            reply = self._checked(ask)
         if reply.status not in (200, 404):
-            raise self._error(reply, "cannot look for a blob")
+            raise self._error(reply, "cannot look for a blob", digest)
         return reply.status == 200
 
     def put_blob(
@@ -162,15 +173,17 @@ class Repository:
             mount_from: Another repository of the same registry that may have it.
             progress: Told of the bytes sent; of a negative number when a try is taken back.
             known_absent: Do not ask whether it is here.
+
+        Raises:
+            RetryableError: the registry failed three times; the error names the blob.
         """
         if not known_absent and self.has_blob(digest):
             return "reused"
         session = self._mount(digest, mount_from) if mount_from else None
         if session == "mounted":
             return "mounted"
-        body = Body(read, size, progress)
-        starts = [session] if session else []
-        self.transport.retry(lambda: self._upload(digest, body, starts.pop() if starts else None))
+        with self._naming(f"cannot upload {digest}", digest):
+            self._upload(digest, Body(read, size, progress), session)
         return "uploaded"
 
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> str:
@@ -179,14 +192,27 @@ class Repository:
         Raises:
             MissingBlobError: the registry lacks a blob or manifest that it names.
         """
-        reply = self.transport.request(
-            "PUT",
-            f"{self._path}/manifests/{reference}",
-            scope=self._push,
-            headers={"Content-Type": media_type},
-            body=data,
-        )
-        if reply.status in (400, 404) and _codes(reply) & _ABSENT:
+        digest = digest_bytes(data)
+
+        def ask() -> Reply:
+            reply = self.transport.send(
+                "PUT",
+                f"{self._path}/manifests/{reference}",
+                scope=self._push,
+                headers={"Content-Type": media_type},
+                body=data,
+            )
+            if reply.status in (200, 201, 202) and _digest_told(reply) not in ("", digest):
+                raise _OtherAnswer(
+                    "the registry stored the manifest under another digest",
+                    where=self.url(digest),
+                    hint="something between changed the manifest; push to the registry directly",
+                )
+            return reply
+
+        with self._naming(f"cannot write {self.name}:{reference}"):
+            reply = self._checked(ask)
+        if reply.status in (400, 404) and codes(reply) & _ABSENT:
             raise MissingBlobError(
                 f"{self.reference.host} lacks a blob of the manifest",
                 where=self.name,
@@ -194,14 +220,6 @@ class Repository:
             )
         if reply.status not in (200, 201, 202):
             raise self._error(reply, f"cannot write {self.name}:{reference}")
-        digest = digest_bytes(data)
-        told = reply.headers.get("Docker-Content-Digest")
-        if told and is_digest(told) and told != digest:
-            raise RegistryError(
-                "the registry stored the manifest under another digest",
-                where=self.url(told),
-                hint="something between changed the manifest; push to the registry directly",
-            )
         return digest
 
     def list_tags(self) -> tuple[str, ...]:
@@ -228,7 +246,7 @@ class Repository:
             reply = self.transport.request(
                 "POST", f"{self._path}/blobs/uploads/?{query}", scope=f"{self._push} {_scope(source, 'pull')}"
             )
-        except (AuthenticationError, PermissionDeniedError, RegistryError):
+        except (RegistryError, Fault):
             return None  # some registries refuse the whole request when the other repository may not be read
         if reply.status == 202:
             return self.transport.resolve(reply.url, reply.headers.get("Location") or "")
@@ -236,22 +254,70 @@ class Repository:
         return "mounted" if reply.status == 201 and self.has_blob(digest) else None
 
     def _upload(self, digest: str, body: Body, session: str | None) -> None:
-        """One try to upload: open a session, then send all in one request; never resume a broken one.
+        """Send a blob in one request; a broken upload is never resumed but begun afresh.
 
-        docker-registry answers 404 to a PATCH or PUT that continues a cut one, so each try begins afresh.
+        docker-registry answers 404 to a PATCH or PUT that continues a cut one, and forgets its sessions when it
+        restarts. A try whose answer was lost may have been done all the same, so the next one looks first.
         """
-        if session is None:
-            reply = self.transport.send("POST", f"{self._path}/blobs/uploads/", scope=self._push)
-            if reply.status not in (201, 202):
-                raise self._error(reply, "cannot upload")
-            session = self.transport.resolve(reply.url, reply.headers.get("Location") or "")
-        session += ("&" if "?" in session else "?") + urlencode({"digest": digest})
-        reply = self.transport.send("PUT", session, scope=self._push, body=body)
-        if reply.status in (400, 404, 416):
-            error = self._error(reply, "an upload was refused")
-            raise Fault(error.message, where=self.url(digest), hint="push again; if it stays, remove mealkit's cache")
-        if reply.status not in (201, 204):
-            raise self._error(reply, "cannot upload")
+        sessions = [session] if session else []
+        lost = False
+
+        def send() -> Fault | None:
+            nonlocal lost
+            try:
+                if lost and self.has_blob(digest):
+                    return None
+                place = sessions.pop() if sessions else self._open_session(digest)
+            except Fault as fault:
+                return fault  # these requests have had their own tries
+            lost = True
+            place += ("&" if "?" in place else "?") + urlencode({"digest": digest})
+            reply = self.transport.send("PUT", place, scope=self._push, body=body)
+            self._check_digest(reply, digest)
+            if reply.status in (201, 204):
+                return None
+            lost = False
+            error = self._error(reply, "an upload was refused", digest)
+            if reply.status in (400, 404, 416):
+                raise Fault(error.message, where=self.url(digest), hint=_AGAIN)
+            raise error
+
+        failed = self.transport.retry(send)
+        if failed is not None:
+            raise failed
+
+    def _open_session(self, digest: str) -> str:
+        """The Location to send a blob to."""
+        reply = self.transport.request("POST", f"{self._path}/blobs/uploads/", scope=self._push)
+        if reply.status != 202:
+            raise self._error(reply, "cannot upload", digest)
+        return self.transport.resolve(reply.url, reply.headers.get("Location") or "")
+
+    def _checked(self, ask: Callable[[], Reply]) -> Reply:
+        """Ask with retries; an answer that is not about what was asked for every time is the registry's error."""
+        try:
+            return self.transport.retry(ask)
+        except _OtherAnswer as fault:
+            raise RegistryError(fault.message, where=fault.where, hint=fault.hint) from fault
+
+    def _check_digest(self, reply: Reply, digest: str) -> None:
+        """Some proxies have answered twice, so that every later answer was that to the request before."""
+        if reply.status in (200, 201, 204) and _digest_told(reply) not in ("", digest):
+            raise _OtherAnswer(f"{self.reference.host} answers about another blob", where=self.url(digest), hint=_AGAIN)
+
+    @contextmanager
+    def _naming(self, doing: str, digest: str = "") -> Iterator[None]:
+        """Name what could not be done in the error of a request whose tries are used up, and what to do."""
+        try:
+            yield
+        except RetryableError as error:
+            if not error.message.startswith("cannot "):
+                error.message = f"{doing}: {error.message}"
+                error.args = (error.message,)
+                error.where = self.url(digest) if digest else self.name
+                if isinstance(error, Fault):
+                    error.hint = _AGAIN
+            raise
 
     def _scope(self, actions: str) -> str:
         return _scope(self.reference.repository, actions)
@@ -265,38 +331,15 @@ class Repository:
             inner = None
         return str(inner or (reply.headers.get("Content-Type") or "").partition(";")[0].strip())
 
-    def _error(self, reply: Reply, doing: str) -> RegistryError:
-        """The error for an answer that we did not want."""
-        said = _said(reply)
-        message = f"{doing}: {self.reference.host} answered {reply.status}" + (f" ({said})" if said else "")
-        host = self.reference.host
-        kind, hint = {
-            401: (AuthenticationError, f"docker login {host}"),
-            403: (PermissionDeniedError, "ask for push rights, or set another repository="),
-            404: (NotFoundError, "check the name; a registry also hides what one may not see"),
-            405: (RegistryError, "the registry is read-only, or a mirror: push to another one"),
-            413: (RegistryError, "a limit of the registry, or of the proxy before it, is too low for this layer"),
-        }.get(reply.status, (RegistryError, "ask the registry's operator"))
-        return kind(message, where=self.name, hint=hint)
+    def _error(self, reply: Reply, doing: str, digest: str = "") -> RegistryError:
+        return refusal(reply, doing, self.reference.host, self.url(digest) if digest else self.name)
 
 
 def _scope(repository: str, actions: str) -> str:
     return f"repository:{repository}:{actions}"
 
 
-def _errors(reply: Reply) -> list[Mapping[str, object]]:
-    try:
-        listed = json.loads(reply.data).get("errors")
-    except (ValueError, AttributeError):
-        return []
-    return [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
-
-
-def _codes(reply: Reply) -> set[str]:
-    return {str(error.get("code")) for error in _errors(reply)}
-
-
-def _said(reply: Reply) -> str:
-    """What the registry says about its refusal, on one line, short and redacted."""
-    told = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in _errors(reply))
-    return redact(" ".join(told.split()))[:200]
+def _digest_told(reply: Reply) -> str:
+    """The digest that an answer says it is about; empty when it says none."""
+    told = reply.headers.get("Docker-Content-Digest") or ""
+    return told if is_digest(told) else ""
