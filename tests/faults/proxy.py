@@ -31,7 +31,8 @@ FAULTS: Mapping[str, str] = {
     "reset-after": "the registry did what was asked, then the connection is reset: the answer is lost",
     "lost": "the registry did what was asked, but 502 comes back",
     "cut-request": "half of the request's body reaches the registry, then both connections are closed",
-    "cut-answer": "half of the answer comes, then the connection is closed",
+    "cut-answer": "half of the answer's body comes (nothing, where it has none), then the connection is closed",
+    "cut-head": "half of the answer's head comes, then the connection is closed",
     "drip": "the answer comes in small pieces",
     "hang": "no answer comes, and the connection stays open",
     "hang-answer": "half of the answer comes, then nothing, and the connection stays open",
@@ -45,7 +46,7 @@ FAULTS: Mapping[str, str] = {
 
 FAILING = frozenset(
     {"status", "busy", "reset-before", "reset-within", "reset-after", "lost", "cut-request", "cut-answer", "hang"}
-    | {"hang-answer", "midway"}
+    | {"cut-head", "hang-answer", "midway"}
 )
 """The faults after which the request has to be tried again."""
 
@@ -305,8 +306,11 @@ class FaultProxy:
     def _send(self, client: socket.socket, fault: str, head: bytes, data: bytes) -> bool:
         whole = head + data
         if fault in ("cut-answer", "hang-answer"):
-            client.sendall(head + data[: len(data) // 2] if data else head[: len(head) // 2])
+            client.sendall(head + data[: len(data) // 2] if data else b"")
             return self._hang() if fault == "hang-answer" else False
+        if fault == "cut-head":
+            client.sendall(head[: len(head) // 2])
+            return False
         if fault == "drip":
             step = max(1, len(whole) // 8)
             for begin in range(0, len(whole), step):

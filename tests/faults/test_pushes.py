@@ -96,7 +96,17 @@ def _ask_skopeo(registry: RunningRegistry, storage: Storage, work: Workload, log
         folder, place = registry.folder / "skopeo" / name, f"docker://{registry.host}/{name}:{tag}"
         folder.mkdir(parents=True)
         subprocess.run(
-            ["skopeo", "copy", "-q", "--src-tls-verify=false", "--src-creds", login, place, f"oci:{folder}:1"],
+            [
+                "skopeo",
+                "copy",
+                "-q",
+                "--preserve-digests",
+                "--src-tls-verify=false",
+                "--src-creds",
+                login,
+                place,
+                f"oci:{folder}:1",
+            ],
             check=True,
             timeout=60,
             capture_output=True,
