@@ -46,7 +46,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_templates_that_there_are() -> None:
-    assert names() == ("dockerfile", "recipe")
+    assert names() == ("dockerfile", "pipeline", "recipe")
     assert [path for path, _ in files("recipe")] == [
         ".gitignore.jinja",
         "README.md.jinja",
@@ -61,7 +61,7 @@ def test_the_templates_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "", "..", "__pycache__"])
 def test_an_unknown_template_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(LookupError, match="dockerfile, recipe"):
+    with pytest.raises(LookupError, match="dockerfile, pipeline, recipe"):
         list(files(name))
 
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "check": ("check", "Tell what is wrong with a recipe, with file and line."),
     "lock": ("lock", "Resolve the recipe's requirements into pylock.toml."),
     "build": ("build", "Pack the recipe into an image; print its URL."),
+    "pipeline": ("pipeline", "Print a CI pipeline that builds the recipe's image."),
     "push": ("push", "Copy a built image to a registry."),
     "inspect": ("inspect", "Read what an image offers, without pulling it."),
     "tree": ("tree", "Tell what each package weighs in an image."),
@@ -35,7 +36,7 @@ _COMMANDS = {
 
 _SECTIONS = {
     "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
-    "Build its image": ("lock", "build", "push"),
+    "Build its image": ("lock", "build", "push", "pipeline"),
     "Use an image": ("inspect", "tree", "diff", "run"),
     "Shell": ("completion",),
 }

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Make every layer anew.")
 @click.option("--no-bytecode", is_flag=True, help="Leave the packages' bytecode out: smaller, but slower to start.")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Add the image's record to FILE too.")
+@click.option(
+    "--digest-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the image's digest to FILE."
+)
+@click.option(
+    "--metadata-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write digest, names and record to FILE as JSON, as docker buildx does.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print the URL only.")
 @json_option
 def build(
@@ -48,6 +56,8 @@ def build(
     no_cache: bool,
     no_bytecode: bool,
     record: Path | None,
+    digest_file: Path | None,
+    metadata_file: Path | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -87,6 +97,13 @@ def build(
         reporter.clear()
     if record is not None:
         made.append_to(record)
+    if digest_file is not None or metadata_file is not None:
+        from mealkit_builder.receipt import write_digest, write_metadata
+
+        if digest_file is not None:
+            write_digest(made, digest_file)
+        if metadata_file is not None:
+            write_metadata(made, metadata_file)
     if as_json:
         import json
 
