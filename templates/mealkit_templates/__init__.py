@@ -1,4 +1,4 @@
-"""The templates that mealkit renders with jinja2: a new recipe, a Dockerfile, pipelines. Data, and two functions that find it."""
+"""The templates that mealkit renders with jinja2: recipes, a Dockerfile, pipelines. Data, and what finds it."""
 
 from __future__ import annotations
 
