@@ -10,15 +10,31 @@ import socket
 import struct
 import time
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from .digest import digest_bytes, is_digest
+from .image import INDEX
 
 if TYPE_CHECKING:
     from .testing import Fault, MemoryRegistry
 
-_ROUTE = re.compile(r"/v2/(?P<repository>.+?)/(?P<kind>manifests|blobs|tags)/(?P<rest>.*)")
+_ROUTE = re.compile(r"/v2/(?P<repository>.+?)/(?P<kind>manifests|blobs|tags|referrers)/(?P<rest>.*)")
+
+_REFERRERS_PAGE = 2
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """The document of a manifest; an empty one where a test has put something else."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _digest_of(entry: dict[str, object]) -> str:
+    return str(entry["digest"])
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -75,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(404, "NAME_UNKNOWN", "no such page")
         elif match["kind"] == "tags":
             self._tags(repository)
+        elif match["kind"] == "referrers":
+            self._referrers(repository, match["rest"])
         elif match["kind"] == "manifests":
             (self._put_manifest if self.command == "PUT" else self._get_manifest)(repository, match["rest"])
         elif match["rest"].startswith("uploads/"):
@@ -162,7 +180,29 @@ class Handler(BaseHTTPRequestHandler):
             manifests[digest] = (self.body, self.headers.get("Content-Type") or "")
             if not is_digest(reference):
                 registry.tag_digests.setdefault(repository, {})[reference] = digest
-        self._answer(201, b"", {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest})
+        headers = {"Location": f"/v2/{repository}/manifests/{digest}", "Docker-Content-Digest": digest}
+        if registry.referrers and isinstance(document.get("subject"), dict):
+            headers["OCI-Subject"] = document["subject"]["digest"]
+        self._answer(201, b"", headers)
+
+    def _referrers(self, repository: str, subject: str) -> None:
+        """The OCI distribution specification's "Listing Referrers", two to a page so that clients meet pages."""
+        if not self.registry.referrers:
+            self._refuse(404, "NOT_FOUND", "no such page")
+            return
+        found = []
+        for digest, (data, media_type) in self.registry.manifests.get(repository, {}).items():
+            document = _object(data)
+            if (document.get("subject") or {}).get("digest") == subject:
+                kind = document.get("artifactType") or document.get("config", {}).get("mediaType")
+                entry = {"mediaType": media_type, "digest": digest, "size": len(data), "artifactType": kind}
+                found.append(entry | ({"annotations": told} if (told := document.get("annotations")) else {}))
+        found = sorted((entry for entry in found if entry["digest"] > self.query.get("last", "")), key=_digest_of)
+        headers = {"Content-Type": INDEX}
+        if len(found) > _REFERRERS_PAGE:
+            found = found[:_REFERRERS_PAGE]
+            headers["Link"] = f'</v2/{repository}/referrers/{subject}?last={found[-1]["digest"]}>; rel="next"'
+        self._answer(200, json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": found}).encode(), headers)
 
     def _get_blob(self, repository: str, digest: str) -> None:
         data = self.registry.blobs.get(repository, {}).get(digest)

@@ -17,6 +17,9 @@ from .revision import Revision
 BASE_PYTHON_LABEL = "io.mealkit.base.python"
 """What was found out about the base's Python, so that a machine that never saw the base need not look into it."""
 
+PACKAGES_LABEL = "io.mealkit.packages"
+"""The installed packages as ``name==version``, parted by spaces: a list that no layer must be pulled for."""
+
 ENTRYPOINT = (f"{VENV}/bin/python", "-I", "-m", "mealkit_runtime")
 
 
@@ -31,6 +34,7 @@ def assemble(
     base_digest: str,
     bytecode: bool,
     base_python: str = "",
+    packages: Sequence[str] = (),
 ) -> Image:
     """The recipe's image for one platform; a pure function of its arguments."""
     path = base.config.environment.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -46,6 +50,7 @@ def assemble(
         "io.mealkit.version": mealkit.__version__,
         "io.mealkit.bytecode": "true" if bytecode else "false",
         BASE_PYTHON_LABEL: base_python,
+        PACKAGES_LABEL: " ".join(packages),
     }
     config = set_labels(base.config, {name: value for name, value in labels.items() if value})
     config = set_env(config, {"PATH": f"{VENV}/bin:{path}", "VIRTUAL_ENV": VENV, **project.image.env})

@@ -249,6 +249,7 @@ class _Build:
             base_digest=base.digest,
             bytecode=interpreter is not None,
             base_python=write_python(base),
+            packages=[f"{wheel.name}=={wheel.version}" for wheel in wheels],
         )
 
     def _make_ahead(self, recipe: Ingredient) -> None:

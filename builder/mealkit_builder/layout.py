@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,11 @@ from .target import MissingBlobError, Moved, Progress
 REF_NAME = "org.opencontainers.image.ref.name"
 _VERSION = "1.0.0"
 _LOCK = ".mealkit.lock"
+_UPDATE_LOCK = ".mealkit.update.lock"
 _LOCK_SECONDS = 30.0
 _BLOCK = 1 << 20
+_ATTACHED = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?\Z")
+"""Tags that hold what belongs to an image: its referrers, its signatures."""
 
 
 class Layout:
@@ -169,6 +173,15 @@ class Layout:
             raise storage_error(error, "cannot write to the layout folder", self.folder) from error
         return digest
 
+    def put_referrer(self, data: bytes, media_type: str, subject: str) -> bool:
+        """Write a manifest that refers to another one; False, for a folder keeps the list of these under a tag."""
+        self.put_manifest(data, media_type, digest_bytes(data))
+        return False
+
+    def get_referrers(self, digest: str) -> list[object] | None:
+        """None: a folder keeps the list under a tag."""
+        return None
+
     def list_tags(self) -> tuple[str, ...]:
         """All tags in the folder, sorted."""
         index = self._index() or {}
@@ -182,7 +195,8 @@ class Layout:
         for entry in entries:
             if _tag(entry) == tag:
                 return dict(entry)
-        return dict(entries[0]) if tag == "latest" and len(entries) == 1 and not _tag(entries[0]) else None
+        images = [entry for entry in entries if not _ATTACHED.match(_tag(entry))]
+        return dict(images[0]) if tag == "latest" and len(images) == 1 and not _tag(images[0]) else None
 
     def _index(self) -> dict[str, Any] | None:
         """``index.json``, or None when the folder is empty or not there."""
@@ -266,8 +280,18 @@ class Layout:
             raise
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / _LOCK).open("ab") as lock:
+    def updating(self) -> Iterator[None]:
+        """Keep other processes from reading a tag's document, changing it and writing it at the same time."""
+        try:
+            self._prepare()
+            with self._locked(_UPDATE_LOCK):
+                yield
+        except OSError as error:
+            raise storage_error(error, "cannot write to the layout folder", self.folder) from error
+
+    @contextlib.contextmanager
+    def _locked(self, name: str = _LOCK) -> Iterator[None]:
+        with (self.folder / name).open("ab") as lock:
             ends = time.monotonic() + self._lock_seconds
             while True:
                 try:

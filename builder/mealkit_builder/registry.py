@@ -12,6 +12,7 @@ from mealkit.errors import BaseImageError, RegistryError, RetryableError
 
 from .blob import open_remote
 from .digest import digest_bytes, is_digest
+from .image import INDEX
 from .parse import MANIFEST_TYPES, json_object
 from .reference import Reference
 from .refusal import codes, refusal
@@ -192,6 +193,40 @@ class Repository:
         Raises:
             MissingBlobError: the registry lacks a blob or manifest that it names.
         """
+        return self._put_manifest(data, media_type, reference)[0]
+
+    def put_referrer(self, data: bytes, media_type: str, subject: str) -> bool:
+        """Write a manifest that refers to another one; whether the registry itself lists it there.
+
+        Where it does not (it sends no ``OCI-Subject``), the caller keeps the list under a tag.
+        """
+        _, reply = self._put_manifest(data, media_type, digest_bytes(data))
+        return reply.headers.get("OCI-Subject") == subject
+
+    def get_referrers(self, digest: str) -> list[object] | None:
+        """The descriptors of all that refers to a manifest; None where the registry has no such list.
+
+        Raises:
+            BaseImageError: the registry's answer is no index.
+        """
+        url = f"{self._path}/referrers/{digest}"
+        found: list[object] = []
+        for _ in range(_PAGES):
+            reply = self.transport.request("GET", url, scope=self._pull, headers={"Accept": INDEX})
+            # Registries without it answer 404, some 400 or 405; some answer any path with a page of their own.
+            if reply.status in (400, 404, 405) or (reply.status == 200 and self._content_type(reply) != INDEX):
+                return None
+            if reply.status != 200:
+                raise self._error(reply, f"cannot list what refers to {self.url(digest)}")
+            entries = json_object(reply.data, "list of referrers").get("manifests")
+            found += entries if isinstance(entries, list) else []
+            link = _LINK.search(reply.headers.get("Link") or "")
+            if not link:
+                break
+            url = self.transport.resolve(reply.url, link.group(1))
+        return found
+
+    def _put_manifest(self, data: bytes, media_type: str, reference: str) -> tuple[str, Reply]:
         digest = digest_bytes(data)
 
         def ask() -> Reply:
@@ -220,7 +255,7 @@ class Repository:
             )
         if reply.status not in (200, 201, 202):
             raise self._error(reply, f"cannot write {self.name}:{reference}")
-        return digest
+        return digest, reply
 
     def list_tags(self) -> tuple[str, ...]:
         """All tags of the repository, sorted; none when there is no such repository."""
@@ -329,7 +364,11 @@ class Repository:
             inner = json_object(reply.data, "manifest").get("mediaType")
         except BaseImageError:
             inner = None
-        return str(inner or (reply.headers.get("Content-Type") or "").partition(";")[0].strip())
+        return str(inner or Repository._content_type(reply))
+
+    @staticmethod
+    def _content_type(reply: Reply) -> str:
+        return (reply.headers.get("Content-Type") or "").partition(";")[0].strip()
 
     def _error(self, reply: Reply, doing: str, digest: str = "") -> RegistryError:
         return refusal(reply, doing, self.reference.host, self.url(digest) if digest else self.name)

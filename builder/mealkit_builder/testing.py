@@ -88,6 +88,7 @@ class MemoryRegistry:
         mounts: ``yes``; ``no`` (opens an upload instead); ``phantom`` (says 201 and does nothing, as some did).
         redirect_blobs_to: An origin that a GET of a blob is redirected to, such as another registry's.
         upload_origin: An origin that the ``Location`` of an upload names.
+        referrers: Whether it lists what refers to a manifest, as registries do since OCI 1.1.
 
     Attributes:
         blobs: Bytes by digest, for each repository.
@@ -107,10 +108,12 @@ class MemoryRegistry:
         mounts: Literal["yes", "no", "phantom"] = "yes",
         redirect_blobs_to: str = "",
         upload_origin: str = "",
+        referrers: bool = True,
     ) -> None:
         self.users, self.readers = dict(users or {}), frozenset(readers)
         self.auth, self.token_seconds = auth, token_seconds
         self.mounts, self.redirect_blobs_to, self.upload_origin = mounts, redirect_blobs_to, upload_origin
+        self.referrers = referrers
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.manifests: dict[str, dict[str, tuple[bytes, str]]] = {}
         self.tag_digests: dict[str, dict[str, str]] = {}

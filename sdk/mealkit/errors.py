@@ -16,7 +16,8 @@ class MealkitError(Exception):
         ├── UsageError                [2]   the user's mistake: a setting, a project, an argument
         │   ├── ProjectError                pyproject.toml or a module it names is wrong
         │   ├── SettingsError               a hyperparameter or run setting is wrong
-        │   └── SecretFoundError            a secret stands among the files to pack
+        │   ├── SecretFoundError            a secret stands among the files to pack
+        │   └── PolicyError                 a policy file is wrong
         ├── DataError                 [3]   the data are not what the recipe declares
         │   ├── SchemaError                 a column is missing or has the wrong type or range
         │   ├── EmptyDataError              no rows
@@ -34,6 +35,8 @@ class MealkitError(Exception):
         │   └── NotFoundError               no such repository, tag or blob
         ├── StorageError              [8]   a disk is full or read-only
         ├── EngineError               [9]   a container engine is missing or failed
+        ├── VerificationError         [10]  an image is not what it should be: a signature, a digest, a rebuild
+        │   └── RefusedError                the policy does not allow the image
         ├── RetryableError            [75]  a passing fault: the same run may succeed later
         │   └── UnreachableError            no answer from a host
         └── Stopped                   [143] the run was asked to stop (SIGTERM, SIGINT)
@@ -98,6 +101,12 @@ class SecretFoundError(UsageError):
     """A secret stands among the files that would be packed."""
 
     code = "secret-found"
+
+
+class PolicyError(UsageError):
+    """A policy file is missing, is not TOML, or says what a policy cannot say."""
+
+    code = "policy"
 
 
 class DataError(MealkitError):
@@ -207,6 +216,19 @@ class EngineError(MealkitError):
 
     code = "engine"
     exit_code = 9
+
+
+class VerificationError(MealkitError):
+    """An image is not what it should be: it has no good signature, or is not what its inputs make."""
+
+    code = "verification"
+    exit_code = 10
+
+
+class RefusedError(VerificationError):
+    """The policy of this machine does not allow the image."""
+
+    code = "refused"
 
 
 class RetryableError(MealkitError):
