@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import mealkit
-from mealkit.errors import BaseImageError, LockError, UsageError
+from mealkit.errors import BaseImageError, LockError, MealkitError, UsageError
 from mealkit.project import Project, read_project
 
 from .assembly import BASE_PYTHON_LABEL, assemble
@@ -27,8 +28,9 @@ from .interpreter import Interpreter, find_interpreter, remembered_interpreter
 from .kitchen import Tally, cook
 from .layer import Layer
 from .layout import Layout
-from .location import open_location
+from .location import open_cache, open_location
 from .lock import LOCK_NAME, Lock, make_lock, read_lock
+from .place import Places
 from .platform import Platform, host_platform, parse_platform
 from .progress import Reporter, Silent
 from .pull import Pulled, pull_image
@@ -39,6 +41,8 @@ from .registry import Repository
 from .revision import Revision, read_revision
 from .selection import select_wheels
 from .store import Store, default_store_root
+from .target import MissingBlobError
+from .tier import Tiers
 from .wheel import WheelFile
 
 
@@ -55,7 +59,7 @@ class BuildRequest:
         platforms: Other platforms than the project's.
         bytecode: Whether to put the packages' bytecode into the image.
         engine: ``oci``, or ``docker`` for a Dockerfile.
-        use_cache: Whether layers of the last image and of the local index are taken.
+        use_cache: Whether layers of the last image, of cache tags and of the local index are taken.
         keep_record: Whether the record is kept in ``.mealkit``.
         locked: Refuse to build when the lock is missing or out of date, instead of making it.
         environment: The process' environment.
@@ -117,8 +121,26 @@ class _Build:
         self.started = started
         self.store = Store(default_store_root(dict(request.environment)))
         self.tally = Tally()
+        self.trust = request.use_cache
+        shared, has_tags = open_cache(project.image.cache, location, request.environment, reporter)
+        self.tiers = Tiers(target, self.store, shared=shared, tags=has_tags)
 
     def run(self) -> ImageRecord:
+        """Build; once more, believing nobody, where something that was known has gone in between."""
+        began = time.time()
+        try:
+            try:
+                return self._run()
+            except (MealkitError, OSError) as error:
+                if not (isinstance(error, MissingBlobError) and self.trust) and not self.store.pruned_since(began):
+                    raise
+            self.reporter.note("something that was known is gone from the registry or the cache: once more, without it")
+            self.trust, self.tally = False, Tally()
+            return self._run()
+        finally:
+            self.tiers.close()
+
+    def _run(self) -> ImageRecord:
         platforms = self._platforms()
         if self.request.engine == "docker" or self.project.image.apt or self.project.image.dockerfile:
             from .engine_build import check_engine_settings
@@ -151,6 +173,9 @@ class _Build:
         finally:
             for base in bases.values():
                 base.close()
+        if isinstance(self.location, Reference):
+            brought = (layer.digest for image in images for layer in image.layers if layer.kind != "recipe")
+            Places(self.store).note(self.location, brought)
         return self._record(report, images, bases, base_name, lock, spec, revision.result())
 
     def _bring(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> PushReport:
@@ -164,15 +189,35 @@ class _Build:
                 self.request.environment, self.reporter,
             )  # fmt: skip
         self.reporter.stage("pushing")
-        return push_image(
-            images[0] if len(images) == 1 else images,
-            self.target,
-            lambda digest: self._open(digest, bases),
-            tags=self.tags,
-            known=frozenset(known),
-            mount_from={d: repo for base in bases for d, repo in base.mounts(self.location).items()},
-            progress=lambda size: self.reporter.moved("upload", size),
-        )
+        with ThreadPoolExecutor(1, "mealkit-tell") as beside:
+            told = self._tell(images, beside) if self.tally.new else None
+            report = push_image(
+                images[0] if len(images) == 1 else images,
+                self.target,
+                lambda digest: self._open(digest, bases),
+                tags=self.tags,
+                known=frozenset(known),
+                mount_from=self._mounts(images, bases, known),
+                progress=lambda size: self.reporter.moved("upload", size),
+            )
+            why = told.result() if told is not None else None
+        if why is not None and self.project.image.cache:
+            self.reporter.note(f"the cache tags were not written: {why}")
+        return report
+
+    def _tell(self, images: Sequence[Image], beside: ThreadPoolExecutor) -> Future[str | None]:
+        """Write cache tags beside the image's own documents: the layers above the bases are all there now."""
+        layers = [[layer for layer in image.layers if layer.key] for image in images]
+        return beside.submit(self.tiers.tell, layers, frozenset(self.tally.new))
+
+    def _mounts(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> dict[str, str]:
+        """For layers that are not known here: another repository of the same registry that has them."""
+        if not isinstance(self.location, Reference) or all(
+            layer.digest in known for image in images for layer in image.layers
+        ):
+            return {}
+        mounts = Places(self.store).others(self.location)
+        return mounts | {digest: repo for base in bases for digest, repo in base.mounts(self.location).items()}
 
     def _platforms(self) -> tuple[Platform, ...]:
         named = self.request.platforms or self.project.image.platforms
@@ -229,14 +274,14 @@ class _Build:
         last = previous.result()
         ahead.result()
         there: dict[str, Layer] = {}
-        if last is not None:
+        if last is not None and self.trust:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
             known |= last.known
         self.reporter.stage("making layers")
         target = self.target if self.request.engine == "oci" else None
-        layers = cook(
-            ingredients, there, target, self.store, self.reporter, self.tally, use_cache=self.request.use_cache
-        )
+        use_cache = self.request.use_cache
+        look = partial(self.tiers.look, trust=self.trust) if use_cache and target is not None else None
+        layers = cook(ingredients, there, target, self.store, self.reporter, self.tally, use_cache=use_cache, look=look)
         self._check_conflicts(wheels, python.minor)
         known |= {layer.digest for layer in layers}
         return assemble(
@@ -294,8 +339,14 @@ class _Build:
         """The bytes of a layer: in the store if we made it, else where the base is."""
         if self.store.has_blob(digest):
             return self.store.blob_path(digest).open("rb")
-        owner = next(base for base in bases if any(layer.digest == digest for layer in base.image.layers))
-        return owner.open_layer(digest)
+        for base in bases:
+            if any(layer.digest == digest for layer in base.image.layers):
+                return base.open_layer(digest)
+        raise MissingBlobError(
+            "a layer is gone from the repository since its last image",
+            where=self.target.url(digest),
+            hint="build again; the registry may be removing old blobs",
+        )
 
     def _record(
         self,

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
+
+from mealkit.errors import storage_error
 
 from .ingredient import Ingredient
 from .layer import Layer
 from .progress import Reporter
 from .store import Store
 from .target import Moved, Target
+from .tier import Known
 from .wheel import WheelFile
 
 _MAKERS = 3
 """Threads that splice and send: splicing leaves the interpreter to zlib and sha256, sending waits for the network."""
 
+Look = Callable[[Sequence[Ingredient], Sequence[Ingredient]], Mapping[str, Known]]
+"""Finds out what is known of some of all ingredients; see :meth:`.tier.Tiers.look`."""
+
 
 @dataclass
 class Tally:
-    """How the layers came to the target."""
+    """How the layers came to the target.
+
+    Attributes:
+        ways: How many layers were reused, mounted and uploaded.
+        sent: Bytes of those that were uploaded.
+        downloaded: How many wheels were fetched.
+        new: Keys of the layers that the target did not have before.
+    """
 
     ways: dict[str, int] = field(default_factory=lambda: {"reused": 0, "mounted": 0, "uploaded": 0})
     sent: int = 0
     downloaded: int = 0
+    new: set[str] = field(default_factory=set)
 
-    def add(self, way: Moved, size: int) -> None:
+    def add(self, way: Moved, layer: Layer) -> None:
         """Count one layer."""
         self.ways[way] += 1
+        if way != "reused":
+            self.new.add(layer.key)
         if way == "uploaded":
-            self.sent += size
+            self.sent += layer.size
 
 
 def cook(
@@ -42,6 +58,7 @@ def cook(
     tally: Tally,
     *,
     use_cache: bool = True,
+    look: Look | None = None,
 ) -> tuple[Layer, ...]:
     """The layer of each ingredient, in order; every one is in the target (or the store) when this returns.
 
@@ -53,15 +70,21 @@ def cook(
         reporter: Told of bytes.
         tally: Counts how the layers came.
         use_cache: Whether layers of the local index are taken.
+        look: Finds out where the layers that ``known`` lacks may be; asked only when there are any.
     """
-    layers: dict[str, Layer] = {}
+    layers = {one.key: known[one.key] for one in ingredients if one.key in known}
+    for layer in layers.values():
+        tally.add("reused", layer)
+    unknown = [one for one in ingredients if one.key not in known]
     wanted: list[Ingredient] = []
     to_send: list[Layer] = []
-    for one in ingredients:
-        there = known.get(one.key)
-        if there is not None:
-            layers[one.key] = there
-            tally.add("reused", there.size)
+    found = look(unknown, ingredients) if look is not None and unknown else {}
+    absent = {seen.layer for seen in found.values() if seen.way is None}
+    for one in unknown:
+        seen = found.get(one.key)
+        if seen is not None and seen.way is not None:
+            layers[one.key] = seen.layer
+            tally.add(seen.way, seen.layer)
             continue
         cached = store.known_layer(one.key) if use_cache else None
         if cached is not None and store.has_blob(cached.digest):
@@ -72,7 +95,7 @@ def cook(
     if not wanted and len(to_send) <= 1:
         for layer in to_send:
             layers[layer.key] = layer
-            _send(layer, target, store, reporter, tally, probe=not known)
+            _send(layer, target, store, reporter, tally, probe=not known and layer not in absent)
         return tuple(layers[one.key] for one in ingredients)
     if wanted and not any(one.wheels for one in wanted) and len(wanted) + len(to_send) <= 1:
         layer = wanted[0].make(())
@@ -80,13 +103,14 @@ def cook(
         layers[layer.key] = layer
         _send(layer, target, store, reporter, tally, probe=not known)
         return tuple(layers[one.key] for one in ingredients)
-    layers |= _cook_aside(wanted, to_send, target, store, reporter, tally)
+    layers |= _cook_aside(wanted, to_send, absent, target, store, reporter, tally)
     return tuple(layers[one.key] for one in ingredients)
 
 
 def _cook_aside(
     wanted: Sequence[Ingredient],
     to_send: Sequence[Layer],
+    absent: Collection[Layer],
     target: Target | None,
     store: Store,
     reporter: Reporter,
@@ -110,7 +134,7 @@ def _cook_aside(
             return layer
 
         def send(layer: Layer) -> Layer:
-            _send(layer, target, store, reporter, tally)
+            _send(layer, target, store, reporter, tally, probe=layer not in absent)
             return layer
 
         def compile_then_send(one: Ingredient) -> Future[Layer]:
@@ -144,10 +168,17 @@ def _send(
     )
     if way != "uploaded":
         reporter.expect("upload", -layer.size)
-    tally.add(way, layer.size)
+    tally.add(way, layer)
 
 
 def opener(store: Store, digest: str) -> Callable[[], BinaryIO]:
     """Opens a blob of the store, again and again."""
     path = store.blob_path(digest)
-    return lambda: path.open("rb")
+
+    def open_blob() -> BinaryIO:
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise storage_error(error, "a layer is gone from mealkit's cache", path) from error
+
+    return open_blob

@@ -107,9 +107,10 @@ class Layout:
         except OSError as error:
             raise storage_error(error, "cannot read the layout folder") from error
 
-    def has_blob(self, digest: str) -> bool:
-        """Whether the blob is here."""
-        return self._blob(digest).is_file()
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """Whether the blob is here; one of another size than is asked for is not that blob."""
+        path = self._blob(digest)
+        return path.is_file() and (size is None or path.stat().st_size == size)
 
     def put_blob(
         self,

@@ -8,7 +8,8 @@ from pathlib import Path
 from mealkit.errors import UsageError
 
 from .layout import Layout
-from .reference import LayoutLocation, Reference, parse_location
+from .progress import Reporter
+from .reference import LayoutLocation, Reference, parse_location, parse_reference
 from .registry import Repository
 
 
@@ -30,6 +31,31 @@ def open_location(
         where=text,
         hint="name a repository (host/repo) or a layout folder (oci:DIR)",
     )
+
+
+def open_cache(
+    setting: str | None,
+    location: Reference | LayoutLocation,
+    environment: Mapping[str, str],
+    reporter: Reporter,
+) -> tuple[Repository | None, bool]:
+    """The repository for cache tags that a project names (None: the image's own), and whether there are any at all.
+
+    Layers are mounted from it, which a registry does only within itself: for another registry's images, the
+    image's own repository holds the tags.
+
+    Raises:
+        UsageError: it is not a repository's name.
+    """
+    if setting is None or setting == "off" or not isinstance(location, Reference):
+        return None, setting != "off"
+    named = parse_reference(setting)
+    if named.name == location.name:
+        return None, True
+    if named.host != location.host:
+        reporter.note(f"the cache {setting} is on another registry than {location.host}: not used")
+        return None, True
+    return Repository(named, environment, push=True), True
 
 
 def tag_of(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from .image import Image
-from .parse import choose_platform, config_digest, image_from_manifest, is_index
+from .parse import choose_platform, config_digest, image_from_manifest, is_index, linked_digests
 from .platform import Platform
 
 
@@ -70,3 +71,20 @@ def pull_image(source: Source, reference: str, platform: Platform | None = None)
         data = inner[0]
     config = config_digest(data)
     return Pulled(image_from_manifest(data, source.get_blob(config)), digest, manifest_digest, config)
+
+
+def pull_any(source: Source, reference: str) -> Iterator[Image]:
+    """The images of a tag or digest for whatever platforms; none when there is none.
+
+    Raises:
+        BaseImageError: the documents are damaged.
+        RegistryError: what the source raises.
+    """
+    found = source.get_manifest(reference)
+    if found is None:
+        return
+    if is_index(found[1]):
+        for digest in linked_digests(found[0]):
+            yield from pull_any(source, digest)
+    else:
+        yield image_from_manifest(found[0], source.get_blob(config_digest(found[0])))

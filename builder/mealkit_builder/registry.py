@@ -141,8 +141,8 @@ class Repository:
 
         return open_remote(self.transport, fetch, digest, self.url(digest))
 
-    def has_blob(self, digest: str) -> bool:
-        """Whether the repository has the blob."""
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """Whether the repository has the blob; one of another size than is asked for is not that blob."""
 
         def ask() -> Reply:
             reply = self.transport.send("HEAD", f"{self._path}/blobs/{digest}", scope=self._pull)
@@ -153,7 +153,12 @@ class Repository:
             reply = self._checked(ask)
         if reply.status not in (200, 404):
             raise self._error(reply, "cannot look for a blob", digest)
-        return reply.status == 200
+        told = reply.headers.get("Content-Length") or ""
+        return reply.status == 200 and (size is None or not told.isdigit() or int(told) == size)
+
+    def mount_blob(self, digest: str, source: str) -> bool:
+        """Take a blob over from another repository of this registry; False where that does not work."""
+        return self._mount(digest, source) == "mounted"
 
     def put_blob(
         self,
@@ -256,6 +261,23 @@ class Repository:
         if reply.status not in (200, 201, 202):
             raise self._error(reply, f"cannot write {self.name}:{reference}")
         return digest, reply
+
+    def delete_manifest(self, digest: str) -> bool:
+        """Remove a manifest and with it all tags that name it; False when there was none.
+
+        Raises:
+            RegistryError: the registry does not allow it.
+        """
+        reply = self.transport.request("DELETE", f"{self._path}/manifests/{digest}", scope=self._scope("pull,delete"))
+        if reply.status == 405:
+            raise RegistryError(
+                f"{self.reference.host} does not allow to delete manifests",
+                where=self.url(digest),
+                hint="ask its operator to allow it, or to remove the tags",
+            )
+        if reply.status not in (200, 202, 204, 404):
+            raise self._error(reply, "cannot delete a manifest")
+        return reply.status != 404
 
     def list_tags(self) -> tuple[str, ...]:
         """All tags of the repository, sorted; none when there is no such repository."""

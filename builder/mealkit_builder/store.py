@@ -112,6 +112,18 @@ class Store:
         value = self.read_fact("layers", key)
         return Layer(**value) if isinstance(value, dict) else None
 
+    def note_pruning(self) -> None:
+        """Leave word, before blobs are removed, for builds that may miss one."""
+        self.write_fact("prunings", "last", True)
+
+    def pruned_since(self, moment: float) -> bool:
+        """Whether blobs may have been removed since then (seconds since 1970)."""
+        try:
+            # File systems' clocks tick more slowly than time.time().
+            return self._fact_path("prunings", "last").stat().st_mtime >= moment - 1
+        except OSError:
+            return False
+
     def remember(self, layer: Layer) -> None:
         """Add a layer to the index under its key."""
         self.write_fact("layers", layer.key, asdict(layer))

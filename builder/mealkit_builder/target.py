@@ -34,8 +34,8 @@ class Target(Protocol):
     def get_blob(self, digest: str) -> bytes:
         """A small blob (a config) whole, checked against its digest."""
 
-    def has_blob(self, digest: str) -> bool:
-        """Whether the repository has the blob."""
+    def has_blob(self, digest: str, size: int | None = None) -> bool:
+        """Whether the repository has the blob; one of another size than is asked for is not that blob."""
 
     def put_blob(
         self,

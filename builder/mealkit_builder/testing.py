@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ._memory_registry import Handler
+from .cache_tag import is_cache_tag
 
 __all__ = ["MemoryRegistry", "Seen"]
 
@@ -174,8 +175,8 @@ class MemoryRegistry:
         return len(self.seen)
 
     def tags(self, repository: str) -> set[str]:
-        """The tags of a repository."""
-        return set(self.tag_digests.get(repository, {}))
+        """The tags of a repository that people gave; ``tag_digests`` has the builder's cache tags too."""
+        return {tag for tag in self.tag_digests.get(repository, {}) if not is_cache_tag(tag)}
 
     def forget(self) -> None:
         """Drop what was counted so far, not what is stored."""

@@ -16,7 +16,7 @@ KINDS = ("classification", "regression", "clustering", "ranking", "custom")
 ROLES = ("hyperparameters", "input", "output", "loader", "trainer", "evaluator", "scorer", "saver")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _RECIPE_KEYS = (*ROLES, "kind", "target", "keys", "inputs", "metrics", "resources", "image", "packages")
-_IMAGE_KEYS = ("base", "repository", "platforms", "python", "user", "env", "apt", "dockerfile")
+_IMAGE_KEYS = ("base", "repository", "cache", "platforms", "python", "user", "env", "apt", "dockerfile")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class ImageSettings:
     Attributes:
         base: A registry reference, ``oci:DIR[:TAG]``, ``docker:NAME`` or ``host``.
         repository: Where the image is pushed: ``host/repo``, or ``oci:DIR``; None: must be given to the build.
+        cache: The repository of cache tags, for several recipes on one registry; ``off`` for no tags; None: each
+            image's own.
         platforms: Such as ``linux/amd64``; empty: this machine's.
         python: The interpreter's path in the base, where it cannot be found out.
         user: Who runs it, ``UID[:GID]`` or ``root``.
@@ -36,6 +38,7 @@ class ImageSettings:
 
     base: str = "host"
     repository: str | None = None
+    cache: str | None = None
     platforms: tuple[str, ...] = ()
     python: str | None = None
     user: str = "65532:65532"
@@ -173,6 +176,7 @@ class _Reader:
         return ImageSettings(
             base=self._optional("base", image, "tool.mealkit.image") or ImageSettings.base,
             repository=self._optional("repository", image, "tool.mealkit.image"),
+            cache=self._optional("cache", image, "tool.mealkit.image"),
             platforms=self._texts("platforms", image, "tool.mealkit.image"),
             python=self._optional("python", image, "tool.mealkit.image"),
             user=user,
