@@ -23,7 +23,7 @@ from .component import check_names
 from .describing import read_spec
 from .digest import digest_bytes
 from .image import Image
-from .ingredient import Ingredient, own_ingredient, recipe_ingredient, wheel_ingredients
+from .ingredient import Ingredient, own_ingredient, recipe_ingredients, wheel_ingredients
 from .interpreter import Interpreter, find_interpreter, remembered_interpreter
 from .kitchen import Tally, cook
 from .layer import Layer
@@ -262,17 +262,18 @@ class _Build:
     ) -> Image:
         python = base.python
         interpreter = self._interpreter(python)
-        recipe = recipe_ingredient(self.project, spec, python.minor, interpreter, self.store)
-        ahead = executor.submit(self._make_ahead, recipe)
+        recipe = recipe_ingredients(self.project, spec, python.minor, interpreter, self.store)
+        ahead = [executor.submit(self._make_ahead, one) for one in recipe]
         wheels = select_wheels(lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
         check_names(self.project, [wheel.name for wheel in wheels])
         ingredients = (
             *wheel_ingredients(wheels, python.minor, interpreter, self.store),
             own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, self.store),
-            recipe,
+            *recipe,
         )
         last = previous.result()
-        ahead.result()
+        for made in ahead:
+            made.result()
         there: dict[str, Layer] = {}
         if last is not None and self.trust:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
@@ -298,7 +299,7 @@ class _Build:
         )
 
     def _make_ahead(self, recipe: Ingredient) -> None:
-        """Make the layer that nearly every build needs anew, while the registry is asked what it has.
+        """Make a layer that nearly every build needs anew, while the registry is asked what it has.
 
         Its bytecode is compiled by a process of its own, so this costs no time; unless the registry has the layer and
         this machine does not, which few builds meet.

@@ -10,7 +10,7 @@ from mealkit.errors import BuildError
 
 from .inflate import Buffer
 from .interpreter import Interpreter, frames, run_worker
-from .layer import Layer
+from .layer import Layer, layer_key
 from .layering import Group, merged_files, python_tag, site_packages
 from .splice import compressor
 from .store import Store
@@ -34,7 +34,7 @@ def bytecode_layer_key(group: Group, minor: str, interpreter: Interpreter) -> st
 
     The exact version of the compiler and a fingerprint of the zlib that packs it belong to it.
     """
-    return f"bytecode/{LAYOUT}/{python_tag(minor)}/{interpreter.tag}/{compressor()}/{group.identity}"
+    return layer_key("bytecode", str(LAYOUT), python_tag(minor), interpreter.tag, compressor(), group.identity)
 
 
 def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, store: Store) -> Layer | None:

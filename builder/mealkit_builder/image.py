@@ -19,7 +19,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class HistoryLine:
-    """One line of what ``docker history`` shows; without ``created`` it is as old as the image."""
+    """One line of what ``docker history`` shows."""
 
     created_by: str = ""
     created: str = ""
@@ -27,12 +27,12 @@ class HistoryLine:
     author: str = ""
     empty_layer: bool = False
 
-    def to_json(self, created: str) -> dict[str, object]:
-        """The line as in an image config; ``created`` is used where the line has no time of its own."""
+    def to_json(self) -> dict[str, object]:
+        """The line as in an image config: the fields that are not empty."""
         value: dict[str, object] = {
             name: text
             for name, text in (
-                ("created", self.created or created),
+                ("created", self.created),
                 ("created_by", self.created_by),
                 ("comment", self.comment),
                 ("author", self.author),
@@ -153,7 +153,7 @@ def config_bytes(image: Image) -> bytes:
     document |= {
         "config": inner,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in image.layers]},
-        "history": [line.to_json(config.created) for line in config.history],
+        "history": [line.to_json() for line in config.history],
     }
     if config.created:
         document["created"] = config.created

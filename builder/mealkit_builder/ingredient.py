@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import mealkit
 from mealkit.project import Project
 
+from . import deflate
 from .component import check_components
-from .layer import Layer
+from .layer import Layer, layer_key
 from .layering import (
     VENV,
     DirEntry,
@@ -27,6 +29,7 @@ from .layering import (
     wheel_layer_key,
 )
 from .own import DISTRIBUTIONS, check_records, is_own, metadata_files, own_files, own_requirements
+from .packing import WORTH, small_files
 from .source import recipe_files
 from .store import Store
 from .wheel import WheelFile
@@ -38,6 +41,9 @@ RECIPE_FILE = "/opt/mealkit/recipe.json"
 """Where the runtime finds the recipe's specification in an image."""
 
 Entry = FileEntry | LinkEntry | DirEntry
+
+_LARGE = 2 << 10
+_APART = 6
 
 
 @dataclass(frozen=True)
@@ -122,13 +128,17 @@ def own_ingredient(
         LinkEntry(f"{VENV}/lib64", "lib"),
     ]
     title = f"mealkit {mealkit.__version__}"
-    return _tree("mealkit", title, files, skeleton, minor, interpreter, store, before=lambda: check_records(paths))
+    compiler = None if interpreter is None else _Compiler(_sources(files, minor), interpreter)
+    return _tree("mealkit", title, files, skeleton, minor, compiler, store, before=lambda: check_records(paths))
 
 
-def recipe_ingredient(
+def recipe_ingredients(
     project: Project, spec: str, minor: str, interpreter: Interpreter | None, store: Store
-) -> Ingredient:
-    """The recipe's package, as it would be installed, and its specification.
+) -> tuple[Ingredient, ...]:
+    """The recipe's package, as it would be installed, and its specification: the larger files, then the rest.
+
+    A file of 2 KiB or more is a layer with its bytecode (the six largest are), so that an edit moves the file that was
+    edited and leaves the others, above all data, where they are.
 
     Raises:
         SecretFoundError: a credential file or a private key would be packed.
@@ -136,14 +146,47 @@ def recipe_ingredient(
     """
     files = {name: path.read_bytes() for name, path in recipe_files(project).items()}
     requirements = tuple(text for text in project.dependencies if not is_own(text))
-    files |= metadata_files(
-        project.name, project.version, project.summary, project.requires_python, requirements, files
-    )
+    own = metadata_files(project.name, project.version, project.summary, project.requires_python, requirements, files)
+    by_size = sorted((name for name, data in files.items() if len(data) >= _LARGE), key=lambda name: -len(files[name]))
+    large = sorted(by_size[:_APART])
+    rest = {name: data for name, data in files.items() if name not in large} | own
     further: list[Entry] = [FileEntry(RECIPE_FILE, spec.encode())]
-    made = _tree("recipe", f"{project.name} {project.version}", files, further, minor, interpreter, store)
-    if store.known_layer(made.key) is None:  # it was right when it was made, and is the same
+    title = f"{project.name} {project.version}"
+    compiler = None if interpreter is None else _Compiler(_sources(files, minor), interpreter)
+    made = (
+        *(_tree("recipe", name, {name: files[name]}, (), minor, compiler, store) for name in large),
+        _tree("recipe", title, rest, further, minor, compiler, store),
+    )
+    if store.known_layer(made[-1].key) is None:  # it was right when it was made, and is the same
         check_components(project, files)
     return made
+
+
+def _sources(files: Mapping[str, bytes], minor: str) -> dict[str, bytes]:
+    root = site_packages(minor)
+    return {f"{root}/{path}": data for path, data in files.items() if path.endswith(".py")}
+
+
+class _Compiler:
+    """Compiles some sources when the first of their layers is made, all at once: a process costs more than a file."""
+
+    def __init__(self, sources: Mapping[str, bytes], interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+        self._sources = sources
+        self._lock = threading.Lock()
+        self._compiled: dict[str, bytes] | None = None
+
+    def bytecode(self, paths: Iterable[str]) -> Iterator[FileEntry]:
+        """The bytecode of those of our sources that have one, as files of an image."""
+        from .bytecode import bytecode_path, compile_tree
+
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = compile_tree(self._sources, self.interpreter)
+        for path in paths:
+            name = bytecode_path(path, self.interpreter.minor)
+            if path in self._sources and name in self._compiled:
+                yield FileEntry(name, self._compiled[name])
 
 
 def _tree(
@@ -152,7 +195,7 @@ def _tree(
     files: Mapping[str, bytes],
     further: Sequence[Entry],
     minor: str,
-    interpreter: Interpreter | None,
+    compiler: _Compiler | None,
     store: Store,
     before: Callable[[], None] = lambda: None,
 ) -> Ingredient:
@@ -163,17 +206,17 @@ def _tree(
         state.update(f"{path}\0{hashlib.sha256(data).hexdigest()}\0".encode())
     for entry in further:
         state.update(repr(entry).encode())
-    compiled = "" if interpreter is None else f"+{interpreter.tag}"
-    key = f"{kind}/1/{python_tag(minor)}{compiled}/{state.hexdigest()}"
+    compiled = "" if compiler is None else f"+{compiler.interpreter.tag}"
+    small = kind == "recipe" and sum(map(len, files.values())) <= WORTH
+    packed = f"2.{deflate.VERSION}" if small else "1"
+    key = layer_key(kind, packed, python_tag(minor) + compiled, state.hexdigest())
 
     def make(fetched: Sequence[WheelFile]) -> Layer:
         before()
         entries: list[Entry] = [*further, *(FileEntry(f"{root}/{path}", data) for path, data in files.items())]
-        if interpreter is not None:
-            from .bytecode import compile_tree
-
-            sources = {f"{root}/{path}": data for path, data in files.items() if path.endswith(".py")}
-            entries += [FileEntry(path, data) for path, data in compile_tree(sources, interpreter).items()]
-        return tree_layer(entries, kind=kind, key=key, title=title, store=store)
+        if compiler is not None:
+            entries += compiler.bytecode(f"{root}/{path}" for path in files)
+        packing = small_files(store) if small else None
+        return tree_layer(entries, kind=kind, key=key, title=title, store=store, packing=packing)
 
     return Ingredient(key, title, (), make)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mealkit.errors import WheelError
 
-from .layer import Layer
+from .layer import Layer, layer_key
 from .store import Store
 from .tree import DirEntry, FileEntry, LinkEntry, file_node, tree_layer, write_layer
 from .wheel import WheelFile, open_wheel
@@ -96,7 +96,7 @@ def python_tag(minor: str) -> str:
 
 def wheel_layer_key(group: Group, minor: str) -> str:
     """What the wheels' layer is a pure function of; known before any wheel was fetched."""
-    return f"{group.kind}/{LAYOUT}/{python_tag(minor)}/{group.identity}"
+    return layer_key(group.kind, str(LAYOUT), python_tag(minor), group.identity)
 
 
 def check_conflicts(wheels: Iterable[WheelFile], minor: str) -> None:

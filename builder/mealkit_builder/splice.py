@@ -272,9 +272,11 @@ class LayerWriter:
 
     Args:
         file: Where the compressed bytes go; only written to, never sought in.
+        pack_headers: Makes DEFLATE data of the headers between contents.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, pack_headers: Callable[[bytes], bytes] = fixed) -> None:
+        self._pack = pack_headers
         self._tar = _Sink(None)
         self._gzip = _Sink(file)
         self._headers = b""
@@ -303,7 +305,7 @@ class LayerWriter:
 
     def _flush_headers(self) -> None:
         data, self._headers = self._headers, b""
-        self._member(Body(data, (fixed(data),), zlib.crc32(data)))
+        self._member(Body(data, (self._pack(data),), zlib.crc32(data)))
 
     def _member(self, body: Body) -> None:
         self._tar.write(body.plain)

@@ -22,6 +22,7 @@ from .splice import (
     compressed_body,
     compressed_stream,
     content_size,
+    fixed,
     stored_body,
     stored_stream,
 )
@@ -61,6 +62,14 @@ class DirEntry:
     mode: int = 0o755
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How a layer's contents, and the headers between them, become DEFLATE data."""
+
+    body: Callable[[bytes], Body]
+    headers: Callable[[bytes], bytes]
+
+
 def tree_layer(
     files: Iterable[FileEntry | LinkEntry | DirEntry],
     *,
@@ -69,6 +78,7 @@ def tree_layer(
     title: str,
     store: Store,
     compress: bool = False,
+    packing: Packing | None = None,
 ) -> Layer:
     """A layer of any files, its bytes in ``store``; the order of ``files`` does not matter.
 
@@ -80,13 +90,16 @@ def tree_layer(
         store: Where the bytes go.
         compress: Deflate contents with zlib, for large trees. Otherwise they are stored as they are, which gives
             the same digest whatever zlib this Python has.
+        packing: Another way to pack, such as :func:`.packing.small_files`'s.
 
     Raises:
         BuildError: two entries have one path, one lies below a file or a link, or a file cannot be read.
         StorageError: the layer cannot be written.
     """
-    nodes = (_node(item, compress=compress) for item in files)
-    return write_layer(nodes, kind=kind, key=key, title=title, store=store)
+    own = None if packing is None else packing.body
+    nodes = (_node(item, compress=compress, own=own) for item in files)
+    pack_headers = fixed if packing is None else packing.headers
+    return write_layer(nodes, kind=kind, key=key, title=title, store=store, pack_headers=pack_headers)
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,9 @@ def file_node(
     )
 
 
-def _node(item: FileEntry | LinkEntry | DirEntry, *, compress: bool) -> Node:
+def _node(
+    item: FileEntry | LinkEntry | DirEntry, *, compress: bool, own: Callable[[bytes], Body] | None = None
+) -> Node:
     path = item.path.rstrip("/")
     # normpath keeps two slashes at the start, which POSIX lets mean something else.
     if not path.startswith("/") or path.startswith("//") or "\0" in path or posixpath.normpath(path) != path:
@@ -124,12 +139,14 @@ def _node(item: FileEntry | LinkEntry | DirEntry, *, compress: bool) -> Node:
     data = item.data
     size = len(data) if isinstance(data, bytes) else _size(data)
     return file_node(
-        path, size, lambda: _packed(data, size, compress=compress), executable=item.executable, mode=item.mode
+        path, size, lambda: _packed(data, size, compress=compress, own=own), executable=item.executable, mode=item.mode
     )
 
 
-def _packed(data: bytes | Path, size: int, *, compress: bool) -> Body | Stream:
+def _packed(data: bytes | Path, size: int, *, compress: bool, own: Callable[[bytes], Body] | None) -> Body | Stream:
     """A content from memory or from a disk; in pieces if it is large."""
+    if own is not None and isinstance(data, bytes):
+        return own(data)
     if size > LARGE:
         blocks = _blocks(data, size)
         return compressed_stream(size, blocks) if compress else stored_stream(size, blocks)
@@ -198,6 +215,7 @@ def write_layer(
     title: str,
     store: Store,
     checks: Sequence[Callable[[], None]] = (),
+    pack_headers: Callable[[bytes], bytes] = fixed,
 ) -> Layer:
     """Write a tree into the store.
 
@@ -208,6 +226,7 @@ def write_layer(
         title: What a person would call it.
         store: Where the bytes go.
         checks: Run beside the writing; if one raises, nothing is kept, and its error goes before any other.
+        pack_headers: Makes DEFLATE data of the headers between contents.
 
     Raises:
         BuildError: two nodes have one path, or one lies below a file or a link.
@@ -218,7 +237,7 @@ def write_layer(
     temporary = store.temporary_blob()
     try:
         with beside(checks), temporary.open("wb") as file, contextlib.closing(bodies):
-            writer = LayerWriter(file)
+            writer = LayerWriter(file, pack_headers)
             for node in ordered:
                 body = next(bodies) if node.body else None
                 writer.add(node.header(content_size(body)), body)

@@ -11,7 +11,7 @@ from wheels_for_tests import wheel_file
 from workshop import MINOR, Workshop
 
 from mealkit.project import read_project
-from mealkit_builder.ingredient import Ingredient, own_ingredient, recipe_ingredient, wheel_ingredients
+from mealkit_builder.ingredient import Ingredient, own_ingredient, recipe_ingredients, wheel_ingredients
 from mealkit_builder.interpreter import Interpreter, find_interpreter
 from mealkit_builder.store import Store
 
@@ -45,7 +45,9 @@ def opened(one: Ingredient, store: Store) -> dict[str, tarfile.TarInfo]:
 
 
 def recipe(root: Path, store: Store, interpreter: Interpreter | None = None, spec: str = SPEC) -> Ingredient:
-    return recipe_ingredient(read_project(root), spec, MINOR, interpreter, store)
+    *large, rest = recipe_ingredients(read_project(root), spec, MINOR, interpreter, store)
+    assert not large
+    return rest
 
 
 def test_the_recipe_is_packed_as_it_would_be_installed(root: Path, store: Store, interpreter: Interpreter) -> None:
@@ -58,6 +60,37 @@ def test_the_recipe_is_packed_as_it_would_be_installed(root: Path, store: Store,
     } <= names
     tag = "cpython-" + MINOR.replace(".", "")
     assert f"{SITE}/tiny/__pycache__/model.{tag}.pyc" in names
+
+
+def test_what_is_large_is_a_layer_of_its_own(root: Path, store: Store, interpreter: Interpreter) -> None:
+    """So an edit moves the file that was edited and the small ones, and never the data beside them."""
+
+    def made() -> dict[str, Ingredient]:
+        parts = recipe_ingredients(read_project(root), SPEC, MINOR, interpreter, store)
+        assert [one.title for one in parts] == [*sorted(one.title for one in parts[:-1]), "tiny 1.0.0"]
+        return {one.title: one for one in parts}
+
+    (root / "tiny" / "words.txt").write_text("word " * 1000)
+    (root / "tiny" / "large.py").write_text("A = 1  # so that it is large\n" * 100)
+    before = made()
+    assert set(before) == {"tiny/large.py", "tiny/words.txt", "tiny 1.0.0"}
+    tag = "cpython-" + MINOR.replace(".", "")
+    large, words, rest = (set(opened(one, store)) for one in before.values())
+    assert {f"{SITE}/tiny/large.py", f"{SITE}/tiny/__pycache__/large.{tag}.pyc"} <= large
+    assert f"{SITE}/tiny/words.txt" in words
+    assert not [name for name in words | rest if "large" in name]
+    assert {f"{SITE}/tiny/__pycache__/model.{tag}.pyc", "opt/mealkit/recipe.json"} <= rest
+    with (root / "tiny" / "large.py").open("a") as file:
+        file.write("B = 2\n")
+    after = made()
+    assert {name for name in after if after[name].key != before[name].key} == {"tiny/large.py", "tiny 1.0.0"}  # RECORD
+
+
+def test_only_so_many_files_have_layers_of_their_own(root: Path, store: Store) -> None:
+    for number in range(9):
+        (root / "tiny" / f"data{number}.txt").write_text("x" * (3000 + number))
+    parts = recipe_ingredients(read_project(root), SPEC, MINOR, None, store)
+    assert [one.title for one in parts] == [*(f"tiny/data{number}.txt" for number in range(3, 9)), "tiny 1.0.0"]
 
 
 def test_without_an_interpreter_there_is_no_bytecode(root: Path, store: Store) -> None:

@@ -137,7 +137,7 @@ def test_the_digest_of_a_wheels_layer_is_golden(tmp_path: Path) -> None:
     layer = build_wheel_layer(Group((wheel,)), "3.12", Store(tmp_path / "store"))
     assert wheel.sha256 == GOLDEN_WHEEL
     assert layer.digest == GOLDEN_LAYER
-    assert layer.key == f"wheel/1/cp312/{wheel.sha256}"
+    assert layer.key == wheel_layer_key(Group((wheel,)), "3.12")
     assert (layer.kind, layer.title) == ("wheel", "demo 1.0")
 
 
