@@ -15,7 +15,7 @@ from mealkit.errors import BaseImageError
 
 from .digest import digest_bytes, is_digest
 from .image import MANIFEST, canonical_json
-from .layer import KEY_ANNOTATION, KIND_ANNOTATION, Layer, layer_from_descriptor
+from .layer import KEY_ANNOTATION, Layer, layer_from_descriptor
 from .parse import json_object
 
 CACHE_TYPE = "application/vnd.mealkit.cache.v1+json"
@@ -98,6 +98,6 @@ def _layer(entry: dict[str, object]) -> Layer | None:
         and layer.size > 0
         and layer.media_type.startswith(_LAYER_TYPE)
         and bool(annotations.get(KEY_ANNOTATION))
-        and bool(annotations.get(KIND_ANNOTATION))
+        and bool(layer.kind)
     )
     return layer if sound else None

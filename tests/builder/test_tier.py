@@ -174,7 +174,7 @@ def change(memory: MemoryRegistry, path: str, value: object, kind: str = "wheels
         document = json.loads(data)
         for layer in document.get("layers", ()):
             told = layer.get("annotations", {})
-            if "io.mealkit.layer.diff-id" in told and told["io.mealkit.layer.kind"] == kind:
+            if "io.mealkit.layer.diff-id" in told and told["io.mealkit.layer.key"].startswith(f"{kind}/"):
                 (told if path.startswith("io.") else layer)[path] = value
         memory.manifests["team/tiny"][digest] = (json.dumps(document).encode(), media_type)
 
