@@ -75,9 +75,10 @@ def read_frame(stream: BinaryIO) -> bytes | None:
 
 
 def write_frame(stream: BinaryIO, data: bytes) -> None:
-    """Write a frame."""
+    """Write a frame, at once: who asked may wait for it."""
     stream.write(len(data).to_bytes(4, "little"))
     stream.write(data)
+    stream.flush()
 
 
 def main() -> None:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 
-from mealkit.errors import BuildError
-
+from .compiler import Source, compile_each
 from .inflate import Buffer
-from .interpreter import Interpreter, frames, run_worker
+from .interpreter import Interpreter
 from .layer import Layer, layer_key
 from .layering import Group, merged_files, python_tag, site_packages
 from .splice import compressor
+from .spool import Spool
 from .store import Store
-from .tree import FileEntry, tree_layer
+from .tree import file_node, write_layer
 
 LAYOUT = 1
 """The version of what a bytecode layer depends on besides its key: raise it with every change that moves a digest."""
-
-_COMPILE_TIMEOUT = 900.0  # seconds
-_WORTH_A_PROCESS = 400_000  # bytes of source: about 20 ms, as long as a process takes to start
 
 
 def bytecode_path(path: str, minor: str) -> str:
@@ -48,18 +45,22 @@ def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, sto
         StorageError: the layer cannot be written.
     """
     root = f"{site_packages(minor)}/"
-    files = {file.path: file for file in merged_files(group.wheels, minor) if _wanted(file.path, root)}
-    compiled = compile_tree({path: file.read() for path, file in files.items()}, interpreter)
-    if not compiled:
-        return None
-    return tree_layer(
-        (FileEntry(path, data) for path, data in compiled.items()),
-        kind="bytecode",
-        store=store,
-        compress=True,
-        key=bytecode_layer_key(group, minor, interpreter),
-        title=f"bytecode of {group.title}",
-    )
+    sources = [
+        Source(file.path, file.size, file.read)
+        for file in merged_files(group.wheels, minor)
+        if _wanted(file.path, root)
+    ]
+    with Spool(store) as spool:
+        compile_each(sources, interpreter, lambda path, data: spool.add(bytecode_path(path, minor), data))
+        if not spool.sizes:
+            return None
+        return write_layer(
+            [file_node(path, size, partial(spool.body, path)) for path, size in spool.sizes.items()],
+            kind="bytecode",
+            key=bytecode_layer_key(group, minor, interpreter),
+            title=f"bytecode of {group.title}",
+            store=store,
+        )
 
 
 def _wanted(path: str, root: str) -> bool:
@@ -84,24 +85,7 @@ def compile_tree(
     Raises:
         BuildError: the interpreter fails.
     """
-    from concurrent.futures import ThreadPoolExecutor  # a build in which nothing changed compiles nothing
-
-    most = min(workers or os.cpu_count() or 1, 1 + sum(map(len, files.values())) // _WORTH_A_PROCESS)
-    # Dealt out by size, so that the processes end together; what each gets makes no difference to any result.
-    order = sorted(files, key=lambda path: (-len(files[path]), path))
-    hands = [order[start::most] for start in range(most)]
-    with ThreadPoolExecutor(most, thread_name_prefix="compile") as pool:
-        dealt = pool.map(lambda hand: _compile([(path, files[path]) for path in hand], interpreter), hands)
-        results = {path: data for part in dealt for path, data in part}
+    results: dict[str, bytes] = {}
+    sources = [Source(path, len(data), lambda data=data: data) for path, data in files.items()]  # type: ignore[misc]
+    compile_each(sources, interpreter, results.__setitem__, workers=workers)
     return {bytecode_path(path, interpreter.minor): results[path] for path in sorted(results)}
-
-
-def _compile(sources: Sequence[tuple[str, Buffer]], interpreter: Interpreter) -> list[tuple[str, bytes]]:
-    """``(path, .pyc)`` of what can be compiled, by one fresh process."""
-    parts = [part for path, source in sources for part in (path.encode(), source)]
-    request = b"".join(piece for part in parts for piece in (len(part).to_bytes(4, "little"), part))
-    answer = list(frames(run_worker(interpreter.path, request, _COMPILE_TIMEOUT)))
-    about = [interpreter.version, str(interpreter.magic)]
-    if len(answer) != len(sources) + 1 or answer[0].decode().split()[:2] != about:
-        raise BuildError("the interpreter that compiles bytecode gave a wrong answer", where=str(interpreter.path))
-    return [(path, data) for (path, _), data in zip(sources, answer[1:], strict=True) if data]

@@ -137,26 +137,38 @@ def _patch(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
+def worker_command(path: Path) -> tuple[list[str], dict[str, str]]:
+    """How the program at ``path`` runs the compiling worker: command and environment.
+
+    -I -S and an environment of our own: nothing of the user's may be imported, or change how strings are shared.
+    """
+    command = [str(path), "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", str(_WORKER)]
+    return command, {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+
+
 def run_worker(path: Path, request: bytes, timeout: float) -> bytes:
     """What the compiling worker answers when the program at ``path`` runs it in a fresh process.
 
     Raises:
         BuildError: the program is missing, failed, or took longer than ``timeout`` seconds.
     """
-    # -I -S and an environment of our own: nothing of the user's may be imported, or change how strings are shared.
-    command = [str(path), "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", str(_WORKER)]
-    libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    command, environment = worker_command(path)
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout, env=libraries, check=True)
+        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout, env=environment, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         stderr = getattr(error, "stderr", None) or b""
         last = stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise BuildError(
-            f"the interpreter that compiles bytecode failed: {last or error}",
-            where=str(path),
-            hint="build without bytecode, or put another interpreter of this version on the PATH",
-        ) from error
+        raise worker_failed(path, last or str(error)) from error
     return done.stdout
+
+
+def worker_failed(path: Path, why: str) -> BuildError:
+    """The error of an interpreter that does not compile."""
+    return BuildError(
+        f"the interpreter that compiles bytecode failed: {why}",
+        where=str(path),
+        hint="build without bytecode, or put another interpreter of this version on the PATH",
+    )
 
 
 def frames(data: bytes) -> Iterator[bytes]:

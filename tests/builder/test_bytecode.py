@@ -9,6 +9,8 @@ import random
 import stat
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from wheels_for_tests import MINOR, contents, fetch_real, make_wheel
 from mealkit.errors import BuildError, WheelError
 from mealkit_builder import bytecode
 from mealkit_builder.bytecode import build_bytecode_layer, bytecode_layer_key, bytecode_path, compile_tree
+from mealkit_builder.compiler import Source, compile_each
 from mealkit_builder.interpreter import Interpreter, find_interpreter, inspect_interpreter
 from mealkit_builder.layering import VENV, Group, build_wheel_layer, group, site_packages
 from mealkit_builder.store import Store
@@ -227,6 +230,39 @@ def test_a_failing_interpreter_is_an_error_with_a_hint(tmp_path: Path, here: Int
     assert (caught.value.where, bool(caught.value.hint)) == (str(dying), True)
     with pytest.raises(BuildError, match="wrong answer"):
         compile_tree({"/a.py": b"x = 1"}, Interpreter(here.path, "3.0.0", 1))
+
+
+def test_what_goes_wrong_while_it_compiles_ends_the_processes(here: Interpreter) -> None:
+    large = b"x = " + b"[" * 50 + b"'" + b"y" * 300_000 + b"'" + b"]" * 50
+
+    def source(number: int) -> Source:
+        return Source(f"/{number}.py", len(large), lambda: large)
+
+    def full(path: str, data: bytes) -> None:
+        raise OSError(28, "full")
+
+    with pytest.raises(OSError, match="full"):
+        compile_each([source(number) for number in range(40)], here, full, workers=2)
+
+    def broken() -> bytes:
+        raise KeyError("broken")
+
+    results: dict[str, bytes] = {}
+    sources = [*(source(number) for number in range(10)), Source("/bad.py", 1, broken)]
+    with pytest.raises(KeyError, match="broken"):
+        compile_each(sources, here, results.__setitem__, workers=2)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("compile")]
+
+
+def test_an_interpreter_that_dies_in_the_middle_is_an_error(tmp_path: Path, here: Interpreter) -> None:
+    dying = script(
+        tmp_path / "python",
+        f"#!{sys.executable}\nimport sys\nsys.argv = [sys.argv[-1]]\nimport runpy\n"
+        "worker = runpy.run_path(sys.argv[0])\nanswer = worker['main'].__globals__\n"
+        "answer['compiled'] = lambda path, source: sys.exit('out of memory')\nworker['main']()\n",
+    )
+    with pytest.raises(BuildError, match="out of memory"):
+        compile_tree({f"/{number}.py": b"x = 1" for number in range(5)}, replace(here, path=dying))
 
 
 def test_python_imports_it_from_a_tree_that_cannot_be_written(
