@@ -14,7 +14,7 @@ _WAITING = 3  # pieces between a thread of `flow` and who takes them
 _TAKE_SECONDS = 0.5
 
 
-def ahead(makers: Iterable[tuple[int, Callable[[], T]]], *, workers: int = 2, window: int = 12 << 20) -> Generator[T]:
+def ahead(makers: Iterable[tuple[int, Callable[[], T]]], *, workers: int = 2, window: int = 6 << 20) -> Generator[T]:
     """The results of ``makers`` in their order, made by threads while the caller works on earlier ones.
 
     Inflating, deflating and hashing leave the interpreter lock, so two cores are used.

@@ -118,6 +118,9 @@ def _cook_aside(
 ) -> dict[str, Layer]:
     """Fetch, make and send in threads; the first error stops what has not begun."""
     from .download import Fetch  # a warm build fetches nothing, and need not import what does
+    from .memory import share_arenas
+
+    share_arenas()
 
     wheels: dict[str, WheelFile] = {wheel.sha256: wheel for one in wanted for wheel in one.wheels}
     fetch = Fetch(tuple(wheels.values()), store, lambda wheel, size: reporter.moved("download", size))
