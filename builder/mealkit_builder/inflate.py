@@ -20,6 +20,8 @@ class Broken(ValueError):
 
 
 class _Inflater(Protocol):
+    """What zlib's and isal's objects have in common."""
+
     @property
     def eof(self) -> bool: ...
     @property
@@ -30,8 +32,10 @@ class _Inflater(Protocol):
 
 
 @functools.cache
-def _library() -> tuple[Callable[[], _Inflater], type[Exception]]:
-    """What inflates: Intel's library takes half of zlib's time; it is there on x86-64 and arm64.
+def inflater(wbits: int = -15) -> tuple[Callable[[], _Inflater], type[Exception]]:
+    """What makes an inflater, and what that raises when data are damaged; ``wbits`` as zlib has it.
+
+    Intel's library takes half of zlib's time; it is there on x86-64 and arm64.
 
     Where the two disagree about what is damaged, engines have the last word: no layer leaves without the CRC, size and
     sha256 that its wheel declares, and whoever pulls it checks all of it again.
@@ -39,8 +43,8 @@ def _library() -> tuple[Callable[[], _Inflater], type[Exception]]:
     try:
         from isal import isal_zlib
     except ImportError:
-        return lambda: zlib.decompressobj(-15), zlib.error
-    return lambda: isal_zlib.decompressobj(-15), cast("type[Exception]", isal_zlib.error)
+        return lambda: zlib.decompressobj(wbits), zlib.error
+    return lambda: isal_zlib.decompressobj(wbits), cast("type[Exception]", isal_zlib.error)
 
 
 def inflate(raw: Buffer, size: int, crc: int) -> bytes:
@@ -49,14 +53,14 @@ def inflate(raw: Buffer, size: int, crc: int) -> bytes:
     Raises:
         Broken: the stream is damaged, too long, too short, or is followed by other bytes; the CRC-32 is wrong.
     """
-    make, damaged = _library()
-    inflater = make()
+    make, damaged = inflater()
+    stream = make()
     try:
         # One byte of room beyond the declared size: a longer stream shows, and no bomb can fill the memory.
-        plain = inflater.decompress(raw, size + 1)
+        plain = stream.decompress(raw, size + 1)
     except damaged as error:
         raise Broken(f"its compressed data are damaged ({error})") from error
-    _check_end(inflater, len(plain), size, rest=False)
+    _check_end(stream, len(plain), size, rest=False)
     check_crc(zlib.crc32(plain), crc)
     return plain
 
@@ -67,38 +71,38 @@ def inflate_pieces(raw: memoryview, size: int, crc: int) -> Iterator[tuple[Buffe
     Raises:
         Broken: as :func:`inflate` does, after pieces that nobody may trust before the end.
     """
-    make, damaged = _library()
-    inflater = make()
+    make, damaged = inflater()
+    stream = make()
     got, found, at = 0, 0, 0
     waiting: Buffer = b""
     try:
         while True:
             piece: Buffer = b""
-            if not waiting and at < len(raw) and not inflater.eof:
+            if not waiting and at < len(raw) and not stream.eof:
                 waiting = piece = raw[at : at + _PACKED]
                 at += len(piece)
-            plain = inflater.decompress(waiting, _PLAIN)
-            waiting = inflater.unconsumed_tail
+            plain = stream.decompress(waiting, _PLAIN)
+            waiting = stream.unconsumed_tail
             got += len(plain)
             found = zlib.crc32(plain, found)
             if got > size:
                 break
             yield piece, plain
             # All went in and nothing came out: what may still wait within is nothing.
-            if inflater.eof or (not plain and not waiting and at == len(raw)):
+            if stream.eof or (not plain and not waiting and at == len(raw)):
                 break
     except damaged as error:
         raise Broken(f"its compressed data are damaged ({error})") from error
-    _check_end(inflater, got, size, rest=at < len(raw))
+    _check_end(stream, got, size, rest=at < len(raw))
     check_crc(found, crc)
 
 
-def _check_end(inflater: _Inflater, got: int, size: int, *, rest: bool) -> None:
+def _check_end(stream: _Inflater, got: int, size: int, *, rest: bool) -> None:
     if got > size:
         raise Broken(f"it is longer than the {size} bytes that the wheel declares")
-    if not inflater.eof or got < size:
+    if not stream.eof or got < size:
         raise Broken(f"it ends after {got} of the {size} bytes that the wheel declares")
-    if rest or inflater.unused_data:
+    if rest or stream.unused_data:
         raise Broken("other bytes follow its compressed data")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -135,10 +136,8 @@ def merged_files(wheels: Iterable[WheelFile], minor: str) -> list[Placed]:
     Raises:
         WheelError: a wheel is missing, is broken, holds what it must not, or disagrees with another about a path.
     """
-    from .placement import place  # brings installer and zipfile along, which naming layers does not need
-
     tree: dict[str, Placed] = {}
-    for file in (file for wheel in wheels for file in place(open_wheel(wheel), minor)):
+    for file in (file for wheel in wheels for file in _placed(wheel, _stamp(wheel), minor)):
         other = tree.get(file.path)
         if other is not None and not _same(other, file):
             _conflict(other, file, f"different files at {file.path}")
@@ -153,6 +152,23 @@ def merged_files(wheels: Iterable[WheelFile], minor: str) -> list[Placed]:
     for path in sorted(folders.keys() & tree.keys()):
         _conflict(tree[path], folders[path], f"a file and a folder at {path}")
     return list(tree.values())
+
+
+@functools.lru_cache(maxsize=128)
+def _placed(wheel: WheelFile, stamp: tuple[int, ...], minor: str) -> tuple[Placed, ...]:
+    """A wheel's files; remembered, for its layer, its bytecode and the search for conflicts all begin with them."""
+    from .placement import place  # brings installer along, which naming layers does not need
+
+    return place(open_wheel(wheel), minor)
+
+
+def _stamp(wheel: WheelFile) -> tuple[int, ...]:
+    """What changes when another file takes the wheel's place."""
+    try:
+        state = wheel.path.stat() if wheel.path else None
+    except OSError:
+        state = None
+    return () if state is None else (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
 def _same(one: Placed, other: Placed) -> bool:

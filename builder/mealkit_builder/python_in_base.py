@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import posixpath
 import re
 import tarfile
@@ -13,6 +12,7 @@ from typing import BinaryIO, Literal
 
 from mealkit.errors import BaseImageError
 
+from .gunzip import gunzip
 from .image import Image
 from .layer import GZIP_LAYER, Layer
 
@@ -122,7 +122,7 @@ def _read_layers(
                         found[libc[0]] = libc[1]
                         if libc[0] == "glibc" and not everything:
                             return libc, tree
-        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, zlib.error, EOFError) as error:
             raise BaseImageError(
                 f"a layer of the base cannot be read: {error}",
                 where=f"{where}: {layer.digest}",
@@ -146,9 +146,9 @@ def _members(file: BinaryIO, layer: Layer, where: str) -> Iterator[tuple[tarfile
             where=f"{where}: {layer.digest}",
             hint="use a base whose layers are gzip, or convert it with skopeo copy",
         )
-    # GzipFile, not tarfile's own reader: that one stops at the first member of a gzip file.
-    stream = gzip.GzipFile(fileobj=file) if layer.media_type == GZIP_LAYER else file
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
+    # Not tarfile's own reader: that one stops at the first member of a gzip file.
+    stream = gunzip(file) if layer.media_type == GZIP_LAYER else file
+    with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
         for member in archive:
 
             def read(member: tarfile.TarInfo = member) -> bytes:

@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mealkit_builder import entry, splice
+from mealkit_builder import gunzip as gunzipping
 from mealkit_builder import inflate as inflating
 from mealkit_builder.ahead import ahead, beside, flow
 
@@ -72,17 +73,18 @@ def test_the_encoding_of_a_header_never_changes() -> None:
 GOLDEN = "204d56218d4b4718431ea82af713e6c2b9a72bd4793c05efb4f1a1db8363fb7e"
 
 
-def zlib_alone() -> tuple[Callable[[], object], type[Exception]]:
-    return lambda: zlib.decompressobj(-15), zlib.error
+def zlib_alone(wbits: int = -15) -> tuple[Callable[[], object], type[Exception]]:
+    return lambda: zlib.decompressobj(wbits), zlib.error
 
 
 @pytest.fixture(params=["isal", "zlib"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both inflaters, on a machine that has both."""
     if request.param == "zlib":
-        monkeypatch.setattr(inflating, "_library", zlib_alone)
+        monkeypatch.setattr(inflating, "inflater", zlib_alone)
+        monkeypatch.setattr(gunzipping, "inflater", zlib_alone)
     else:
-        assert inflating._library()[1] is not zlib.error
+        assert inflating.inflater()[1] is not zlib.error
     return str(request.param)
 
 
@@ -145,6 +147,25 @@ def test_a_stream_whose_end_mark_comes_after_a_full_buffer(size: int, library: s
         pieces = list(inflating.inflate_pieces(memoryview(raw), size, crc))
         assert sum(len(plain) for _, plain in pieces) == size
         assert b"".join(packed for packed, _ in pieces) == raw
+
+
+def test_all_members_of_a_gzip_file_are_read_and_checked(library: str) -> None:
+    parts = [b"", b"a" * 3_000_000, bytes(range(256)) * 1000, b"x"]
+    packed = b"".join(gzip.compress(part) for part in parts)
+    for data in (packed, packed + bytes(1000), packed + bytes(300_000) + gzip.compress(b"")):
+        assert gunzipping.gunzip(io.BytesIO(data)).read() == b"".join(parts)
+    assert gunzipping.gunzip(io.BytesIO(b"")).read() == b""
+    for damaged in (
+        packed + b"\1",
+        packed[:100] + b"\xff" * 50 + packed[150:],
+        packed[:-8] + bytes(8),
+        b"\x1f\x8c" + packed,
+    ):
+        with pytest.raises((zlib.error, EOFError)):
+            gunzipping.gunzip(io.BytesIO(damaged)).read()
+    for cut in (1, 9, len(packed) - 4, len(packed) - 1, len(gzip.compress(b"")) + 5):
+        with pytest.raises(EOFError):
+            gunzipping.gunzip(io.BytesIO(packed[:cut])).read()
 
 
 @pytest.mark.parametrize("size", [1, 65535, 65536, 8 * 65535, 8 * 65535 + 1, 2_000_000])
