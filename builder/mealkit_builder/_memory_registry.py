@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a GET."""
         self._serve()
 
-    do_HEAD = do_PUT = do_POST = do_PATCH = do_GET  # noqa: N815
+    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def _serve(self) -> None:
         parts = urlsplit(self.path)
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
     def _route(self, path: str) -> None:
         match = _ROUTE.fullmatch(path)
         repository = match["repository"] if match else ""
-        if not self._allowed(repository, write=self.command in ("PUT", "POST", "PATCH")):
+        if not self._allowed(repository, write=self.command in ("PUT", "POST", "PATCH", "DELETE")):
             return
         if path.rstrip("/") == "/v2":
             self._answer(200, b"{}")
@@ -94,7 +94,8 @@ class Handler(BaseHTTPRequestHandler):
         elif match["kind"] == "referrers":
             self._referrers(repository, match["rest"])
         elif match["kind"] == "manifests":
-            (self._put_manifest if self.command == "PUT" else self._get_manifest)(repository, match["rest"])
+            answer = {"PUT": self._put_manifest, "DELETE": self._delete_manifest}.get(self.command, self._get_manifest)
+            answer(repository, match["rest"])
         elif match["rest"].startswith("uploads/"):
             self._upload(repository, match["rest"].removeprefix("uploads/"))
         else:
@@ -161,6 +162,19 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(404, "MANIFEST_UNKNOWN", "no such manifest")
         else:
             self._answer(200, found[0], {"Content-Type": found[1], "Docker-Content-Digest": digest})
+
+    def _delete_manifest(self, repository: str, reference: str) -> None:
+        registry = self.registry
+        with registry.lock:
+            tags = registry.tag_digests.get(repository, {})
+            named = [tag for tag, digest in tags.items() if reference in (tag, digest)]
+            gone = registry.manifests.get(repository, {}).pop(reference, None) is not None
+            for tag in named:
+                del tags[tag]
+        if gone or named:
+            self._answer(202, b"")
+        else:
+            self._refuse(404, "MANIFEST_UNKNOWN", "no such manifest")
 
     def _put_manifest(self, repository: str, reference: str) -> None:
         registry = self.registry

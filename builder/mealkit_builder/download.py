@@ -41,6 +41,8 @@ class Fetch:
 
     def __init__(self, wheels: Sequence[WheelFile], store: Store, progress: Progress | None = None) -> None:
         missing = [wheel for wheel in wheels if not store.has_blob(wheel.sha256)]
+        for wheel in wheels:
+            store.use(wheel.sha256)
         self.downloaded = len(missing)
         self.total = sum(wheel.size for wheel in missing)
         self._store = store

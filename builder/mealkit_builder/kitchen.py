@@ -88,6 +88,7 @@ def cook(
             continue
         cached = store.known_layer(one.key) if use_cache else None
         if cached is not None and store.has_blob(cached.digest):
+            store.use(cached.digest)
             to_send.append(cached)
         else:
             wanted.append(one)

@@ -30,7 +30,7 @@ from .location import open_location
 from .mounts import Mount, make_outputs, plan_mounts
 from .platform import host_platform
 from .pull import pull_image
-from .rootfs import inside, unpack_image
+from .rootfs import inside, unpack_image, using
 from .store import Store, default_store_root
 
 _PROBE_SECONDS = 30
@@ -88,10 +88,12 @@ def run_process(
             + (", no network)" if closed else ", this machine's network)")
         )
         program = [*pulled.image.config.entrypoint, mode, *mounted.arguments]
-        return _call(_isolated(tools, root, program, mounted.mounts, closed), {"HOME": "/", **env})
+        with using(root):
+            return _call(_isolated(tools, root, program, mounted.mounts, closed), {"HOME": "/", **env})
     report("process runner: relocated, with nothing closed off (this machine gives its users no namespaces)")
     program = [str(_relocated_venv(pulled.image, root) / "bin/python"), "-I", "-B", "-m", "mealkit_runtime"]
-    return _call([*program, mode, *arguments], _relocated_environment(env, root, environment))
+    with using(root):
+        return _call([*program, mode, *arguments], _relocated_environment(env, root, environment))
 
 
 def _tools(environment: Mapping[str, str]) -> dict[str, str] | None:

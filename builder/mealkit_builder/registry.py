@@ -269,7 +269,7 @@ class Repository:
             RegistryError: the registry does not allow it.
         """
         reply = self.transport.request("DELETE", f"{self._path}/manifests/{digest}", scope=self._scope("pull,delete"))
-        if reply.status == 405:
+        if reply.status in (405, 501):
             raise RegistryError(
                 f"{self.reference.host} does not allow to delete manifests",
                 where=self.url(digest),

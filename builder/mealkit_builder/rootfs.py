@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import gzip
 import os
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mealkit.errors import RegistryError, storage_error
+from mealkit.errors import RegistryError, RetryableError, storage_error
 
 from .image import Image
 from .layer import GZIP_LAYER, Layer
@@ -63,6 +65,43 @@ def unpack_image(image: Image, digest: str, open_layer: Callable[[str], BinaryIO
     except OSError as error:
         raise storage_error(error, "cannot unpack the image") from error
     return root
+
+
+@contextlib.contextmanager
+def using(root: Path) -> Iterator[None]:
+    """While the block runs, an unpacked image is not pruned.
+
+    Raises:
+        RetryableError: it was pruned just now.
+    """
+    try:
+        mark = (root / _READY).open("rb")
+    except FileNotFoundError:
+        raise RetryableError(
+            "the unpacked image was removed just now", where=str(root), hint="run the same command again"
+        ) from None
+    with mark:
+        fcntl.flock(mark, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):
+            os.utime(root / _READY)
+        yield
+
+
+@contextlib.contextmanager
+def removing(root: Path) -> Iterator[bool]:
+    """Whether an unpacked image may be removed: nobody is using it."""
+    try:
+        mark = (root / _READY).open("rb")
+    except FileNotFoundError:
+        yield True
+        return
+    with mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def inside(root: Path, path: str) -> Path:

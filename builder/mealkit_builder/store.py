@@ -102,6 +102,7 @@ class Store:
         """The layer of this key: from the index when its blob is here too, else made and remembered."""
         known = self.known_layer(key)
         if known is not None and self.has_blob(known.digest):
+            self.use(known.digest)
             return known
         made = make()
         self.remember(made)
@@ -111,6 +112,17 @@ class Store:
         """The layer that this key names, if the index knows; its blob may be gone."""
         value = self.read_fact("layers", key)
         return Layer(**value) if isinstance(value, dict) else None
+
+    def layers(self) -> Iterator[Layer]:
+        """All layers in the index, whether their blobs are here or not."""
+        for path in sorted((self.root / "layers").glob("*.json")):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                yield Layer(**json.loads(path.read_bytes()))
+
+    def use(self, digest: str) -> None:
+        """Note that a blob is used now: what was not used for longest is pruned first."""
+        with contextlib.suppress(OSError):
+            os.utime(self.blob_path(digest))
 
     def note_pruning(self) -> None:
         """Leave word, before blobs are removed, for builds that may miss one."""

@@ -22,6 +22,7 @@ _COMMANDS = {
     "build": ("build", "Pack the recipe into an image; print its URL."),
     "pipeline": ("pipeline", "Print a CI pipeline that builds the recipe's image."),
     "push": ("push", "Copy a built image to a registry."),
+    "cache": ("cache", "Show and prune what builds keep, here or in a repository."),
     "sign": ("sign", "Sign an image with a local key, or make one."),
     "verify": ("verify", "Check an image's signatures, and whether the policy allows it."),
     "inspect": ("inspect", "Read what an image offers, without pulling it."),
@@ -38,7 +39,7 @@ _COMMANDS = {
 
 _SECTIONS = {
     "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
-    "Build its image": ("lock", "build", "push", "pipeline"),
+    "Build its image": ("lock", "build", "push", "pipeline", "cache"),
     "Trust an image": ("sign", "verify"),
     "Use an image": ("inspect", "tree", "diff", "run"),
     "Shell": ("completion",),
