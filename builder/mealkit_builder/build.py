@@ -120,7 +120,7 @@ class _Build:
         self.tags = tags
         self.started = started
         self.store = Store(default_store_root(dict(request.environment)))
-        self.tally = Tally()
+        self.tally = Tally(told=reporter.layer)
         self.trust = request.use_cache
         shared, has_tags = open_cache(project.image.cache, location, request.environment, reporter)
         self.tiers = Tiers(target, self.store, shared=shared, tags=has_tags)
@@ -135,7 +135,7 @@ class _Build:
                 if not (isinstance(error, MissingBlobError) and self.trust) and not self.store.pruned_since(began):
                     raise
             self.reporter.note("something that was known is gone from the registry or the cache: once more, without it")
-            self.trust, self.tally = False, Tally()
+            self.trust, self.tally = False, Tally(told=self.reporter.layer)
             return self._run()
         finally:
             self.tiers.close()
@@ -198,7 +198,7 @@ class _Build:
                 tags=self.tags,
                 known=frozenset(known),
                 mount_from=self._mounts(images, bases, known),
-                progress=lambda size: self.reporter.moved("upload", size),
+                reporter=self.reporter,
             )
             why = told.result() if told is not None else None
         if why is not None and self.project.image.cache:

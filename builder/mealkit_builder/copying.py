@@ -80,7 +80,9 @@ def _blobs(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _copy_blobs(
     blobs: Sequence[Mapping[str, Any]], source: Place, target: Place, reporter: Reporter
 ) -> tuple[int, int]:
+    reporter.stage("copying")
     reporter.expect("upload", sum(int(blob["size"]) for blob in blobs))
+    reporter.layers(len(blobs))
 
     def copy(blob: Mapping[str, Any]) -> int:
         digest, size = str(blob["digest"]), int(blob["size"])
@@ -89,6 +91,7 @@ def _copy_blobs(
         )
         if way != "uploaded":
             reporter.expect("upload", -size)
+        reporter.layer(way)
         return size if way == "uploaded" else -1
 
     with ThreadPoolExecutor(WORKERS, "mealkit-copy") as pool:

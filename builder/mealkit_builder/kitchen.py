@@ -33,15 +33,18 @@ class Tally:
         sent: Bytes of those that were uploaded.
         downloaded: How many wheels were fetched.
         new: Keys of the layers that the target did not have before.
+        told: Told how each layer came.
     """
 
     ways: dict[str, int] = field(default_factory=lambda: {"reused": 0, "mounted": 0, "uploaded": 0})
     sent: int = 0
     downloaded: int = 0
     new: set[str] = field(default_factory=set)
+    told: Callable[[Moved], None] = lambda way: None
 
     def add(self, way: Moved, layer: Layer) -> None:
         """Count one layer."""
+        self.told(way)
         self.ways[way] += 1
         if way != "reused":
             self.new.add(layer.key)
@@ -72,6 +75,7 @@ def cook(
         use_cache: Whether layers of the local index are taken.
         look: Finds out where the layers that ``known`` lacks may be; asked only when there are any.
     """
+    reporter.layers(len(ingredients))
     layers = {one.key: known[one.key] for one in ingredients if one.key in known}
     for layer in layers.values():
         tally.add("reused", layer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from .target import Moved
+
 Moving = Literal["download", "upload"]
 
 
@@ -19,6 +21,12 @@ class Reporter(Protocol):
     def moved(self, what: Moving, size: int) -> None:
         """So many bytes just moved; negative when a try is taken back."""
 
+    def layers(self, count: int) -> None:
+        """So many more layers will come to their place."""
+
+    def layer(self, way: Moved) -> None:
+        """A layer is at its place, in this way."""
+
     def note(self, text: str) -> None:
         """Something that the user should know, though nothing failed."""
 
@@ -33,6 +41,12 @@ class Silent:
         """Nothing."""
 
     def moved(self, what: Moving, size: int) -> None:
+        """Nothing."""
+
+    def layers(self, count: int) -> None:
+        """Nothing."""
+
+    def layer(self, way: Moved) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:

@@ -13,7 +13,8 @@ from mealkit.errors import Stopped
 from .digest import digest_bytes
 from .image import INDEX, MANIFEST, Image, config_bytes, index_bytes, manifest_bytes
 from .platform import Platform
-from .target import MissingBlobError, Moved, Progress, Target
+from .progress import Reporter, Silent
+from .target import MissingBlobError, Moved, Target
 
 OpenLayer = Callable[[str], BinaryIO]
 WORKERS = 4
@@ -59,6 +60,7 @@ class _Blob:
     digest: str
     size: int
     read: Callable[[], BinaryIO]
+    layer: bool = True
 
 
 def push_image(
@@ -69,7 +71,7 @@ def push_image(
     tags: Sequence[str] = (),
     known: frozenset[str] = frozenset(),
     mount_from: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> PushReport:
     """Bring an image, or an index over several, to a target.
@@ -84,7 +86,7 @@ def push_image(
         tags: Names to give; without any the image is there by digest only.
         known: Digests of blobs that the repository's last image has: not even asked for.
         mount_from: For a digest, another repository of the same registry that has the blob.
-        progress: Told of bytes moved; called from several threads.
+        reporter: Told of bytes and layers; called from several threads.
         annotations: For the index.
 
     Raises:
@@ -94,12 +96,12 @@ def push_image(
     if not several:
         raise ValueError("no image to push")
     blobs = _blobs(several, open_layer)
-    moved = _put_blobs(blobs, target, known, mount_from or {}, progress)
+    moved = _put_blobs(blobs, target, known, mount_from or {}, reporter or Silent())
     try:
         digest, media_type = _put_manifests(images, several, target, tags, annotations)
     except MissingBlobError:
         # The target forgot what we took as known; this happens when a registry removes old blobs.
-        moved = _put_blobs(blobs, target, frozenset(), mount_from or {}, progress)
+        moved = _put_blobs(blobs, target, frozenset(), mount_from or {}, reporter or Silent())
         digest, media_type = _put_manifests(images, several, target, tags, annotations)
     return PushReport(
         digest=digest,
@@ -118,7 +120,7 @@ def _blobs(images: Sequence[Image], open_layer: OpenLayer) -> list[_Blob]:
     found: dict[str, _Blob] = {}
     for image in images:
         config = config_bytes(image)
-        found[digest_bytes(config)] = _Blob(digest_bytes(config), len(config), partial(io.BytesIO, config))
+        found[digest_bytes(config)] = _Blob(digest_bytes(config), len(config), partial(io.BytesIO, config), layer=False)
         for layer in image.layers:
             found.setdefault(layer.digest, _Blob(layer.digest, layer.size, partial(open_layer, layer.digest)))
     return sorted(found.values(), key=lambda blob: (-blob.size, blob.digest))
@@ -129,7 +131,7 @@ def _put_blobs(
     target: Target,
     known: frozenset[str],
     mount_from: Mapping[str, str],
-    progress: Progress | None,
+    reporter: Reporter,
 ) -> dict[str, Moved]:
     """How each blob came to the target."""
     cancelled: list[bool] = []
@@ -137,13 +139,13 @@ def _put_blobs(
     def report(size: int) -> None:
         if cancelled:  # ends what the other threads are sending, at their next block
             raise Stopped("the push was given up", where=target.name)
-        if progress:
-            progress(size)
+        reporter.moved("upload", size)
 
     def put(blob: _Blob) -> Moved:
         # A small blob that the last image did not have is most likely new.
         absent = bool(known) and blob.size <= _SMALL
-        return target.put_blob(
+        reporter.expect("upload", blob.size)
+        way = target.put_blob(
             blob.digest,
             blob.size,
             blob.read,
@@ -151,9 +153,15 @@ def _put_blobs(
             progress=report,
             known_absent=absent,
         )
+        if way != "uploaded":
+            reporter.expect("upload", -blob.size)
+        if blob.layer:
+            reporter.layer(way)
+        return way
 
     moved: dict[str, Moved] = {blob.digest: "reused" for blob in blobs if blob.digest in known}
     wanted = [blob for blob in blobs if blob.digest not in known]
+    reporter.layers(sum(blob.layer for blob in wanted))
     if len(wanted) <= 1:
         return moved | {blob.digest: put(blob) for blob in wanted}
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait

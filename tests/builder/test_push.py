@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,10 +19,12 @@ from mealkit.errors import MealkitError, PermissionDeniedError
 from mealkit_builder.digest import digest_bytes
 from mealkit_builder.image import INDEX, MANIFEST, config_bytes, index_bytes, manifest_bytes
 from mealkit_builder.platform import Platform
+from mealkit_builder.progress import Moving, Silent
 from mealkit_builder.pull import pull_image
 from mealkit_builder.push import Moves, push_image
 from mealkit_builder.reference import Reference
 from mealkit_builder.registry import Repository
+from mealkit_builder.target import Moved
 from mealkit_builder.testing import MemoryRegistry
 from mealkit_builder.transport import Transport
 
@@ -33,6 +36,30 @@ def repository(host: str, name: str = "team/x", environment: dict[str, str] | No
     environment = environment or {"DOCKER_CONFIG": "/nonexistent"}
     transport = Transport(reference, environment, sleep=lambda seconds: None)
     return Repository(reference, environment, push=True, transport=transport)
+
+
+class Counting(Silent):
+    """A reporter that adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.bytes = self.awaited = self.all_layers = 0
+        self.ways: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def expect(self, what: Moving, size: int) -> None:
+        with self._lock:
+            self.awaited += size
+
+    def moved(self, what: Moving, size: int) -> None:
+        with self._lock:
+            self.bytes += size
+
+    def layers(self, count: int) -> None:
+        self.all_layers += count
+
+    def layer(self, way: Moved) -> None:
+        with self._lock:
+            self.ways[way] += 1
 
 
 def no_layer(digest: str) -> BinaryIO:
@@ -313,10 +340,12 @@ def test_blobs_go_side_by_side_on_few_connections() -> None:
 
     with MemoryRegistry() as memory:
         target = repository(memory.host)
-        moved: list[int] = []
-        push_image(one.image, target, lambda digest: Slow(one.blobs[digest]), tags=["1"], progress=moved.append)
+        counted = Counting()
+        push_image(one.image, target, lambda digest: Slow(one.blobs[digest]), tags=["1"], reporter=counted)
         assert 2 <= most <= 4
-        assert sum(moved) == sum(len(data) for data in memory.blobs["team/x"].values())
+        sent = sum(len(data) for data in memory.blobs["team/x"].values())
+        assert (counted.bytes, counted.awaited) == (sent, sent)
+        assert (counted.ways, counted.all_layers) == ({"uploaded": 20}, 20)
         target.close()
 
 

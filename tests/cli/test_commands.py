@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from workshop import Workshop, make_base
 
 from mealkit_builder.cli._output import print_pairs, size_text
-from mealkit_builder.cli._progress import TerminalReporter
 from mealkit_builder.record import read_records
 
 
@@ -145,39 +143,3 @@ def test_sizes_are_written_as_people_do(size: int, text: str) -> None:
 def test_pairs_leave_out_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
     print_pairs((("name", "shop"), ("about", ""), ("no", None), ("list", ()), ("count", 0)))
     assert capsys.readouterr().out == "name   shop\ncount  0\n"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_sees_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = Terminal()
-    monkeypatch.setattr("sys.stderr", screen)
-    monkeypatch.setattr("mealkit_builder.cli._progress._EVERY", 0.0)
-    reporter = TerminalReporter()
-    reporter.stage("making layers")
-    reporter.expect("download", 2_000_000)
-    reporter.moved("download", 500_000)
-    line = re.sub(r"\x1b\[[0-9;]*[mK]", "", screen.getvalue().rpartition("\r")[2])
-    assert line == "making layers  download ████░░░░░░░░░░░░ 500.0 kB of 2.0 MB"
-    reporter.note("this stays")
-    reporter.clear()
-    assert "note: this stays\n" in re.sub(r"\x1b\[[0-9;]*[mK]", "", screen.getvalue())
-    assert screen.getvalue().endswith("\r\x1b[K")
-
-
-def test_a_file_sees_notes_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    monkeypatch.setattr("sys.stderr", screen)
-    reporter = TerminalReporter()
-    reporter.stage("making layers")
-    reporter.expect("upload", 10)
-    reporter.moved("upload", 10)
-    reporter.note("this stays")
-    reporter.clear()
-    assert screen.getvalue() == "note: this stays\n"
-    quiet = TerminalReporter(quiet=True)
-    quiet.note("nobody wants this")
-    assert screen.getvalue() == "note: this stays\n"

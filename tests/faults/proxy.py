@@ -33,6 +33,7 @@ FAULTS: Mapping[str, str] = {
     "cut-request": "half of the request's body reaches the registry, then both connections are closed",
     "cut-answer": "half of the answer's body comes (nothing, where it has none), then the connection is closed",
     "cut-head": "half of the answer's head comes, then the connection is closed",
+    "slow": "the request's body is taken slowly, as by a thin line",
     "drip": "the answer comes in small pieces",
     "hang": "no answer comes, and the connection stays open",
     "hang-answer": "half of the answer comes, then nothing, and the connection stays open",
@@ -97,7 +98,7 @@ def request_key(method: str, target: str) -> str:
 def can_meet(request: Request, fault: str) -> bool:
     """Whether a fault makes sense for a request."""
     upload = "/blobs/uploads/" in request.target
-    if fault in ("reset-within", "cut-request"):
+    if fault in ("reset-within", "cut-request", "slow"):
         return request.length > 1
     if fault == "midway":
         return upload and request.method in ("PUT", "PATCH")
@@ -143,6 +144,7 @@ class FaultProxy:
         storage_authorization: What the other host shows the registry, as a signed URL would be honoured.
         hang_seconds: How long ``hang`` holds a connection at most.
         drip_seconds: Between two pieces of a dripping answer.
+        slow_rate: Bytes a second of a body that is taken slowly.
     """
 
     def __init__(
@@ -154,11 +156,12 @@ class FaultProxy:
         storage_authorization: str = "",
         hang_seconds: float = 60.0,
         drip_seconds: float = 0.001,
+        slow_rate: int = 1 << 20,
     ) -> None:
         name, _, port = upstream.rpartition(":")
         self.upstream = (name, int(port))
         self.plan, self.challenge, self.storage_authorization = plan, challenge, storage_authorization
-        self.hang_seconds, self.drip_seconds = hang_seconds, drip_seconds
+        self.hang_seconds, self.drip_seconds, self.slow_rate = hang_seconds, drip_seconds, slow_rate
         self.requests: list[Request] = []
         self.retry_after = "1"
         self._scripts: list[tuple[str, str, list[str]]] = []
@@ -282,7 +285,7 @@ class FaultProxy:
             upstream.send(reader.read(half))
             upstream.close()
             return _reset(client, reader) if fault == "reset-within" else False
-        body = reader.read(length)
+        body = self._slowly(client, reader, length) if fault == "slow" else reader.read(length)
         if len(body) < length:
             return False
         made = self._made(fault, target)
@@ -302,6 +305,15 @@ class FaultProxy:
         if fault == "hang":
             return self._hang()
         return self._send(client, fault, head, data)
+
+    def _slowly(self, client: socket.socket, reader: BinaryIO, length: int) -> bytes:
+        """A body at ``slow_rate``; the kernel may hold little of it meanwhile."""
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        body = b""
+        while len(body) < length and (piece := reader.read(min(1 << 14, length - len(body)))):
+            body += piece
+            self._stopped.wait(len(piece) / self.slow_rate)
+        return body
 
     def _send(self, client: socket.socket, fault: str, head: bytes, data: bytes) -> bool:
         whole = head + data

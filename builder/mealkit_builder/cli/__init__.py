@@ -13,7 +13,7 @@ import click
 import mealkit
 from mealkit.errors import MealkitError
 
-from ._output import fail, print_error
+from ._output import color, fail, print_error
 
 _COMMANDS = {
     "init": ("init", "Make a new recipe that passes its own tests."),
@@ -106,7 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         result: Any = cli.main(
-            args=list(arguments) if arguments is not None else None, prog_name="mealkit", standalone_mode=False
+            args=list(arguments) if arguments is not None else None,
+            prog_name="mealkit",
+            standalone_mode=False,
+            color=color(),
         )
     except click.exceptions.Abort:
         click.echo("stopped", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -13,16 +14,21 @@ import click
 from mealkit.errors import MealkitError, RecipeError
 
 
+def color() -> bool | None:
+    """For click: never colours where ``NO_COLOR`` is set (no-color.org), else where there is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def print_error(message: str, *, where: str | None = None, hint: str | None = None, trace: bool = False) -> None:
     """An error on standard error: the message in red, where and hint below."""
     if trace:
         traceback.print_exc()
     head, _, rest = message.partition(":")
-    click.echo(click.style(head + ":", fg="red", bold=True) + rest, err=True)
+    click.echo(click.style(head + ":", fg="red", bold=True) + rest, err=True, color=color())
     if where:
         click.echo(f"  at: {where}", err=True)
     if hint:
-        click.echo(click.style("hint:", fg="cyan") + f" {hint}", err=True)
+        click.echo(click.style("hint:", fg="cyan") + f" {hint}", err=True, color=color())
 
 
 def fail(error: MealkitError, *, as_json: bool = False) -> NoReturn:
