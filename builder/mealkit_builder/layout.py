@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -14,11 +13,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mealkit.errors import MealkitError, NotFoundError, RegistryError, RetryableError, UsageError, storage_error
+from mealkit.errors import (
+    BaseImageError,
+    MealkitError,
+    NotFoundError,
+    RegistryError,
+    RetryableError,
+    UsageError,
+    storage_error,
+)
 
 from .digest import digest_bytes, digest_file, is_digest
 from .image import INDEX, MANIFEST, canonical_json
-from .parse import json_object, linked_digests
+from .parse import checked_descriptor, json_object, linked_digests
 from .target import MissingBlobError, Moved, Progress
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -29,6 +36,7 @@ _LOCK_SECONDS = 30.0
 _BLOCK = 1 << 20
 _ATTACHED = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?\Z")
 """Tags that hold what belongs to an image: its referrers, its signatures."""
+_LONGEST_DOCUMENT = 32 << 20  # as from a registry; all that is no layer is read whole
 
 
 class Layout:
@@ -66,23 +74,36 @@ class Layout:
         Raises:
             RegistryError: the folder is no layout, or the bytes were changed.
         """
-        media_type = ""
+        media_type, size = "", None
         digest = reference
         if not is_digest(reference):
             found = self._find(reference)
             if found is None:
                 return None
-            digest, media_type = str(found["digest"]), str(found.get("mediaType") or "")
+            digest, size = checked_descriptor(found)
+            media_type = str(found.get("mediaType") or "")
         try:
             data = self.get_blob(digest)
         except NotFoundError:
             return None
+        if size is not None and size != len(data):
+            raise RegistryError(
+                f"the manifest has {len(data)} bytes, index.json says {size}",
+                where=str(self._blob(digest)),
+                hint="the folder is damaged: make it again",
+            )
         return data, str(json_object(data, "manifest").get("mediaType") or media_type or MANIFEST), digest
 
     def get_blob(self, digest: str) -> bytes:
         """A small blob whole, checked against its digest."""
         with self.open_blob(digest) as file:
-            data = file.read()
+            data = file.read(_LONGEST_DOCUMENT + 1)
+        if len(data) > _LONGEST_DOCUMENT:
+            raise RegistryError(
+                f"a manifest or config has more than {_LONGEST_DOCUMENT} bytes",
+                where=str(self._blob(digest)),
+                hint="this is no image that mealkit can use",
+            )
         if digest_bytes(data) != digest:
             raise RegistryError(
                 "a blob's bytes do not have its digest",
@@ -99,6 +120,7 @@ class Layout:
         """
         path = self._blob(digest)
         try:
+            self._check_file(path)
             return path.open("rb")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError(
@@ -188,7 +210,25 @@ class Layout:
         index = self._index() or {}
         return tuple(sorted({tag for entry in index.get("manifests") or [] if (tag := _tag(entry))}))
 
+    def _check_file(self, path: Path) -> None:
+        """Refuse what is no file of this folder: a link could name any file of this machine, a pipe never ends."""
+        if not path.exists():
+            return
+        inside = path.resolve().is_relative_to(self.folder.resolve())
+        if not inside or not path.is_file():
+            raise RegistryError(
+                "a blob of the layout folder is no file in it" if inside else "a link leads out of the layout folder",
+                where=str(path),
+                hint="copy the folder with what its links name: cp -rL" if not inside else "make the folder again",
+            )
+
     def _blob(self, digest: str) -> Path:
+        if not is_digest(digest):
+            raise RegistryError(
+                "the layout folder names a blob by what is no sha256 digest",
+                where=f"{self.folder}: {digest[:100]!a}",
+                hint="do not use this folder",
+            )
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def _find(self, tag: str) -> dict[str, Any] | None:
@@ -202,11 +242,14 @@ class Layout:
     def _index(self) -> dict[str, Any] | None:
         """``index.json``, or None when the folder is empty or not there."""
         try:
-            version = json.loads((self.folder / "oci-layout").read_bytes())["imageLayoutVersion"]
-            index = json.loads((self.folder / "index.json").read_bytes())
+            version = self._document("oci-layout")["imageLayoutVersion"]
+            index = self._document("index.json")
+            listed = index.get("manifests") or []
+            if not all(isinstance(one, dict) and isinstance(one.get("annotations") or {}, dict) for one in listed):
+                raise ValueError("manifests")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, BaseImageError) as error:
             raise RegistryError(
                 "the layout folder is damaged", where=str(self.folder), hint="remove it and push again"
             ) from error
@@ -219,6 +262,13 @@ class Layout:
                 hint="use an OCI image layout of version 1",
             )
         return index
+
+    def _document(self, name: str) -> dict[str, Any]:
+        """One of the folder's two JSON files."""
+        path = self.folder / name
+        self._check_file(path)
+        with path.open("rb") as file:
+            return json_object(file.read(_LONGEST_DOCUMENT), name)
 
     def _prepare(self) -> None:
         """Make the folder a layout; refuse one that holds something else."""

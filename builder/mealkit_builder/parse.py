@@ -25,6 +25,9 @@ _LAYER_TYPES = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": GZIP_LAYER,
     "application/vnd.docker.image.rootfs.diff.tar": "application/vnd.oci.image.layer.v1.tar",
 }
+_ANOTHER = "do not use this image; if a registry has it so, tell its owner"
+_DEEPEST = 64
+_FIELDS = frozenset({"schemaversion", "mediatype", "config", "layers", "manifests", "digest", "size", "urls"})
 _KNOWN = ("Env", "Entrypoint", "Cmd", "User", "WorkingDir", "Labels", "StopSignal", "ExposedPorts")
 # What Docker's builder wrote about the machine that built; it says nothing about the image.
 _DROPPED = ("container", "container_config", "docker_version", "id", "parent", "throwaway")
@@ -55,6 +58,8 @@ def image_from_manifest(manifest: bytes, config: bytes) -> Image:
                 f"the image's manifest has {len(descriptors)} layers, its config {len(diff_ids)}",
                 hint="the image is damaged; use another one as base",
             )
+        for descriptor in descriptors:
+            checked_descriptor(descriptor)
         layers = tuple(_layer(descriptor, diff) for descriptor, diff in zip(descriptors, diff_ids, strict=True))
         settings: Mapping[str, Any] = inner.get("config") or {}
         return Image(
@@ -76,7 +81,7 @@ def image_from_manifest(manifest: bytes, config: bytes) -> Image:
             ),
             annotations=tuple(sorted((str(k), str(v)) for k, v in (outer.get("annotations") or {}).items())),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RecursionError) as error:
         raise BaseImageError(
             "the image's manifest or config is damaged", where=type(error).__name__, hint="use another image as base"
         ) from error
@@ -124,26 +129,81 @@ def linked_digests(manifest: bytes) -> tuple[str, ...]:
     """The digests of all that a manifest or index needs: config and layers, or manifests.
 
     Raises:
-        BaseImageError: it is not JSON.
+        BaseImageError: it is not JSON, or names something by what is no digest.
     """
     document = json_object(manifest, "manifest")
-    linked = [document.get("config"), *(document.get("layers") or ()), *(document.get("manifests") or ())]
-    return tuple(str(entry["digest"]) for entry in linked if isinstance(entry, dict) and "digest" in entry)
+    linked: list[object] = [document.get("config")] if document.get("config") else []
+    for name in ("layers", "manifests"):
+        listed = document.get(name) or []
+        if not isinstance(listed, list):
+            raise BaseImageError(f"the {name} of the image's manifest are no list", hint=_ANOTHER)
+        linked += listed
+    return tuple(checked_descriptor(one)[0] for one in linked)
+
+
+def checked_descriptor(value: object) -> tuple[str, int]:
+    """Digest and size of a descriptor, found fit to name a file and to be counted with.
+
+    Raises:
+        BaseImageError: it is no descriptor, or its digest or size is none.
+    """
+    if not isinstance(value, dict):
+        raise BaseImageError("a descriptor of the image is no JSON object", hint=_ANOTHER)
+    digest, size = value.get("digest"), value.get("size")
+    if not isinstance(digest, str) or not is_digest(digest):
+        raise BaseImageError(
+            "the image names something by what is no sha256 digest", where=ascii(digest)[:100], hint=_ANOTHER
+        )
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        raise BaseImageError("a descriptor of the image has no size", where=digest, hint=_ANOTHER)
+    return digest, size
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in ``data``.
+    """The JSON object in ``data``, which says everything once.
 
     Raises:
-        BaseImageError: it is none.
+        BaseImageError: it is none, is nested deeper than any image's, or has a key twice: of two readers each could
+            take another one.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_unique)
+        _check_depth(value)
+    except RecursionError:
+        raise BaseImageError(f"the image's {what} is nested too deep", hint=_ANOTHER) from None
+    except _TwiceError as error:
+        raise BaseImageError(f"the image's {what} has the key {error} twice", hint=_ANOTHER) from None
     except ValueError as error:
-        raise BaseImageError(f"the image's {what} is not JSON", hint="use another image") from error
+        raise BaseImageError(f"the image's {what} is not JSON", hint=_ANOTHER) from error
     if not isinstance(value, dict):
-        raise BaseImageError(f"the image's {what} is not a JSON object", hint="use another image")
+        raise BaseImageError(f"the image's {what} is not a JSON object", hint=_ANOTHER)
     return value
+
+
+class _TwiceError(Exception):
+    """A key stands twice in an object."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(ascii(next(name for name in names if names.count(name) > 1))[:100])
+    # Go's decoder, which the engines use, does not tell "Layers" from "layers", and takes the last.
+    for name in value:
+        if name.lower() in _FIELDS and any(name.lower() == other.lower() for other in value.keys() - {name}):
+            raise _TwiceError(ascii(name)[:100])
+    return value
+
+
+def _check_depth(value: object) -> None:
+    pending = [(value, 0)]
+    while pending:
+        one, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise RecursionError
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        pending += [(part, depth + 1) for part in inner if isinstance(part, dict | list)]
 
 
 def _layer(descriptor: Mapping[str, object], diff_id: str) -> Layer:
@@ -185,7 +245,10 @@ def _history(lines: Sequence[Mapping[str, Any]], layers: int) -> tuple[HistoryLi
 
 
 def _env(lines: object) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, _, value in (line.partition("=") for line in _strings(lines)))
+    pairs = tuple((name, value) for name, _, value in (line.partition("=") for line in _strings(lines)))
+    if any(not name or "\0" in name + value for name, value in pairs):
+        raise ValueError("a variable without a name, or with a NUL: no process can be started with it")
+    return pairs
 
 
 def _strings(value: object) -> tuple[str, ...]:

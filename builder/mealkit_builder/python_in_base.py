@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import posixpath
 import re
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
 from mealkit.errors import BaseImageError
 
-from .gunzip import gunzip
 from .image import Image
 from .layer import GZIP_LAYER, Layer
+from .tar_reader import OPAQUE, TAR_LAYER, BadLayer, Member, read_layer
 
 OLDEST = (3, 11)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_TAR_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _VERSIONED = re.compile(r"python(3\.\d+)\Z")
 _FULL_VERSION = re.compile(r"(3\.\d+)\.\d+\Z")  # a release; "3.14.0rc1" is looked at as the minor it is not yet
 _LIBC_FILE = re.compile(r"(?:.*/)?lib(?:32|64)?/(?:[^/]+/)?(?:libc\.so\.6|libc-2\.\d+\.so)\Z")
@@ -27,6 +24,8 @@ _MUSL_FILE = re.compile(r"(?:.*/)?lib/ld-musl-[^/]+\.so\.1\Z")
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n\0]*release version (\d+)\.(\d+)")
 _MUSL_VERSION = re.compile(rb"\0(1)\.(\d+)\.\d+\0")
 _LIBC_LIMIT = 32 << 20
+_LONGEST_TREE = 96 << 20  # characters of names, and as many bytes for each as a dictionary takes
+_ENTRY_COST = 150
 
 Libc = Literal["glibc", "musl"]
 
@@ -115,18 +114,21 @@ def _read_layers(
     for layer in layers:
         try:
             with open_layer(layer.digest) as file:
-                for member, content in _members(file, layer, where):
+                for member in read_layer(file, layer):
                     tree.add(member)
-                    libc = _libc(member, content)
+                    libc = _libc(member)
                     if libc is not None:
                         found[libc[0]] = libc[1]
                         if libc[0] == "glibc" and not everything:
                             return libc, tree
-        except (tarfile.TarError, zlib.error, EOFError) as error:
+        except BadLayer as error:
+            packed = layer.media_type not in (GZIP_LAYER, TAR_LAYER)
             raise BaseImageError(
                 f"a layer of the base cannot be read: {error}",
-                where=f"{where}: {layer.digest}",
-                hint="pull or push the base again",
+                where=f"{where}: {layer.digest}" + (f": {error.entry}" if error.entry else ""),
+                hint="use a base whose layers are gzip, or convert it with skopeo copy"
+                if packed
+                else "do not use this base, or pull or push it again",
             ) from error
         tree.end_layer()
         if found and not everything:
@@ -138,36 +140,26 @@ def _read_layers(
     return None, tree
 
 
-def _members(file: BinaryIO, layer: Layer, where: str) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """The layer's entries with a reader of their content, which works until the next entry is asked for."""
-    if layer.media_type not in (GZIP_LAYER, _TAR_LAYER):
-        raise BaseImageError(
-            "a layer of the base is compressed in a way that this builder cannot read (zstd)",
-            where=f"{where}: {layer.digest}",
-            hint="use a base whose layers are gzip, or convert it with skopeo copy",
-        )
-    # Not tarfile's own reader: that one stops at the first member of a gzip file.
-    stream = gunzip(file) if layer.media_type == GZIP_LAYER else file
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
-        for member in archive:
-
-            def read(member: tarfile.TarInfo = member) -> bytes:
-                content = archive.extractfile(member)
-                return content.read(_LIBC_LIMIT) if content else b""
-
-            yield member, read
-
-
-def _libc(member: tarfile.TarInfo, content: Callable[[], bytes]) -> tuple[Libc, tuple[int, int]] | None:
-    if not member.isreg():
+def _libc(member: Member) -> tuple[Libc, tuple[int, int]] | None:
+    if not member.info.isreg():
         return None
-    name = posixpath.normpath("/" + member.name)
+    name = "/" + "/".join(member.parts)
     for kind, file, version in (("glibc", _LIBC_FILE, _GLIBC_VERSION), ("musl", _MUSL_FILE, _MUSL_VERSION)):
         if file.match(name):
-            match = version.search(content())
+            match = version.search(_start(member)) if member.info.size else None
             if match:
                 return ("glibc" if kind == "glibc" else "musl"), (int(match[1]), int(match[2]))
     return None
+
+
+def _start(member: Member) -> bytes:
+    """The first part of a file's content, which has all of a C library."""
+    pieces: list[bytes] = []
+    for block in member.blocks():
+        pieces.append(block)
+        if len(pieces) << 20 >= _LIBC_LIMIT:
+            break
+    return b"".join(pieces)
 
 
 @dataclass
@@ -176,26 +168,44 @@ class _Tree:
 
     below: dict[str, str | None] = field(default_factory=dict)
     layer: dict[str, str | None] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    emptied: set[str] = field(default_factory=set)
+    length: int = 0
 
-    def add(self, member: tarfile.TarInfo) -> None:
-        path = posixpath.normpath("/" + member.name.lstrip("/"))
-        folder, _, name = path.rpartition("/")
-        if name == ".wh..wh..opq":
-            self._hide(folder, keep_folder=True)
-        elif name.startswith(".wh."):
-            self._hide(f"{folder}/{name.removeprefix('.wh.')}", keep_folder=False)
-        else:
-            self.layer[path] = member.linkname if member.issym() else None
+    def add(self, member: Member) -> None:
+        """An entry of the layer that is being read.
+
+        Raises:
+            BadLayer: the names are more than any image has.
+        """
+        folder = "".join(f"/{part}" for part in member.parts[:-1])
+        if member.removes == OPAQUE:
+            self.emptied.add(folder)
+        elif member.removes:
+            self.hidden.add(f"{folder}/{member.removes}")
+        elif member.parts:
+            path = f"{folder}/{member.parts[-1]}"
+            target = member.info.linkname if member.info.issym() else None
+            self.layer[path] = target
+            self.length += _ENTRY_COST + len(path) + len(target or "")
+            if self.length > _LONGEST_TREE:
+                raise BadLayer("the image has more names than can be looked through")
 
     def end_layer(self) -> None:
+        """The layer is over: hide what it removes of those below, wherever in it that stood, and add what it brings."""
+        if self.hidden or self.emptied:
+            self.below = {path: target for path, target in self.below.items() if not self._gone(path)}
         self.below |= self.layer
-        self.layer = {}
+        self.layer, self.hidden, self.emptied = {}, set(), set()
 
-    def _hide(self, path: str, *, keep_folder: bool) -> None:
-        # A whiteout hides what lower layers have, never what its own layer brings, wherever it stands in it.
-        gone = [name for name in self.below if name.startswith(path + "/") or (name == path and not keep_folder)]
-        for name in gone:
-            del self.below[name]
+    def _gone(self, path: str) -> bool:
+        if path in self.hidden:
+            return True
+        while path:
+            path = path.rpartition("/")[0]
+            if path in self.hidden or path in self.emptied:
+                return True
+        return False
 
     def resolve(self, path: str) -> str | None:
         """The path behind all links, or None where nothing is."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import gzip
 import os
 import shutil
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,10 +15,16 @@ from typing import BinaryIO
 from mealkit.errors import RegistryError, RetryableError, storage_error
 
 from .image import Image
-from .layer import GZIP_LAYER, Layer
+from .layer import Layer
+from .tar_reader import DEEPEST, OPAQUE, BadLayer, Member, printable, read_layer
 
 _READY = ".mealkit-unpacked"
 _MOUNT_POINTS = ("dev", "mnt", "proc", "sys", "tmp")
+# What an entry alone can be to blame for: a file where a folder should be, a name or a link that no system takes.
+_IMPOSSIBLE = frozenset(
+    {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT,
+     errno.EMLINK, errno.EILSEQ}
+)  # fmt: skip
 
 
 def unpack_image(image: Image, digest: str, open_layer: Callable[[str], BinaryIO], folder: Path) -> Path:
@@ -37,7 +40,7 @@ def unpack_image(image: Image, digest: str, open_layer: Callable[[str], BinaryIO
         folder: Where; several images share it.
 
     Raises:
-        RegistryError: a layer is damaged, or would write outside of the image.
+        RegistryError: a layer is damaged or is not what the image says, or would write outside of the image.
         StorageError: the disk is full or read-only.
     """
     root = folder / digest.removeprefix("sha256:")
@@ -52,7 +55,12 @@ def unpack_image(image: Image, digest: str, open_layer: Callable[[str], BinaryIO
                 with open_layer(layer.digest) as file:
                     unpack_layer(file, layer, temporary)
             for name in _MOUNT_POINTS:
-                inside(temporary, name).mkdir(parents=True, exist_ok=True)
+                point = temporary / name
+                if point.is_symlink() or (point.exists() and not point.is_dir()):
+                    raise RegistryError(
+                        f"the image's /{name} is no folder", where=digest, hint="run it in a container engine"
+                    )
+                point.mkdir(exist_ok=True)
             (temporary / _READY).write_text(digest)
             try:
                 temporary.replace(root)
@@ -131,60 +139,99 @@ def inside(root: Path, path: str) -> Path:
 
 
 def unpack_layer(file: BinaryIO, layer: Layer, root: Path) -> None:
-    """Unpack one layer over what is there; whiteouts remove what lower layers brought (OCI image spec, "Layer")."""
-    # GzipFile, not tarfile's own reader: that one stops at the first member of a gzip file.
-    stream = gzip.GzipFile(fileobj=file) if layer.media_type == GZIP_LAYER else file
-    new: set[Path] = set()
+    """Unpack one layer over what is there; whiteouts remove what lower layers brought (OCI image spec, "Layer").
+
+    Raises:
+        RegistryError: the layer is damaged, is not what its descriptor and diff ID say, or would write elsewhere.
+        OSError: the disk is full or read-only.
+    """
+    new = _New()
+    name = ""
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                parts = [part for part in member.name.split("/") if part not in ("", ".")]
-                if ".." in parts or "\0" in member.name:
-                    raise RegistryError(
-                        "a layer would write outside of the image", where=member.name, hint="do not use this image"
-                    )
-                if parts:
-                    _unpack(archive, member, inside(root, "/".join(parts[:-1])), parts[-1], root, new)
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise RegistryError(f"a layer is damaged: {error}", where=layer.digest, hint="build it again") from error
+        for member in read_layer(file, layer):
+            name = member.info.name
+            if member.parts:
+                _unpack(member, root, new)
+    except BadLayer as error:
+        raise RegistryError(
+            f"a layer cannot be unpacked: {error}",
+            where=f"{layer.digest}: {error.entry}" if error.entry else layer.digest,
+            hint="do not use this image: build or fetch it again",
+        ) from error
+    except OSError as error:
+        if error.errno not in _IMPOSSIBLE:
+            raise
+        raise RegistryError(
+            f"a layer has an entry that cannot be: {error.strerror}",
+            where=f"{layer.digest}: {printable(name)}",
+            hint="do not use this image: build or fetch it again",
+        ) from error
 
 
-def _unpack(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, parent: Path, name: str, root: Path, new: set[Path]
-) -> None:
-    if name == ".wh..wh..opq":
+class _New:
+    """What the layer itself has brought, and the folders above it: its own whiteouts do not hide that."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self.above: set[str] = set()
+
+    def add(self, path: Path) -> None:
+        name = str(path)
+        self.paths.add(name)
+        while (name := name.rpartition("/")[0]) and name not in self.above:
+            self.above.add(name)
+
+    def __contains__(self, path: Path) -> bool:
+        return str(path) in self.paths
+
+
+def _unpack(member: Member, root: Path, new: _New) -> None:
+    info = member.info
+    parent = inside(root, "/".join(member.parts[:-1]))
+    below = parent.relative_to(root).parts
+    # Links can lead deeper than any name; and what mealkit keeps beside the image is no part of it.
+    if len(below) >= DEEPEST:
+        raise BadLayer("it lies too deep", info.name)
+    if (*below, member.parts[-1])[0].startswith(".mealkit-"):
+        raise BadLayer("the name is one that mealkit uses for itself", info.name)
+    if member.removes == OPAQUE:
         if parent.is_dir():
             for path in list(parent.iterdir()):
                 _hide(path, new)
         return
-    if name.startswith(".wh."):
-        _hide(parent / name[len(".wh.") :], new)
+    if member.removes:
+        _hide(parent / member.removes, new)
         return
     parent.mkdir(parents=True, exist_ok=True)
-    path = parent / name
+    path = parent / member.parts[-1]
     new.add(path)
-    if member.isdir():
+    if info.isdir():
         if path.is_symlink() or not path.is_dir():
             _remove(path)
             path.mkdir()
-        path.chmod(member.mode & 0o7777 | 0o700)
+        path.chmod(info.mode & 0o1777 | 0o700)
+        return
+    if info.islnk():
+        first = inside(root, info.linkname)
+        if not first.is_file() or first.is_symlink():
+            raise BadLayer(f"it is a hard link to what is no file: {printable(info.linkname)}", info.name)
+        if first != path:
+            _remove(path)
+            os.link(first, path, follow_symlinks=False)
         return
     _remove(path)
-    if member.issym():
-        path.symlink_to(member.linkname)
-    elif member.islnk():
-        os.link(inside(root, member.linkname), path, follow_symlinks=False)
-    elif member.isreg():
-        content = archive.extractfile(member)
-        assert content is not None
-        with path.open("wb") as output:
-            shutil.copyfileobj(content, output, 1 << 20)
-        path.chmod(member.mode & 0o777 | 0o600)  # no set-user-ID: the owner is another one here
+    if info.issym():
+        path.symlink_to(info.linkname)
+    elif info.isreg():
+        with path.open("xb") as output:
+            for block in member.blocks():
+                output.write(block)
+        path.chmod(info.mode & 0o777 | 0o600)  # no set-user-ID: the owner is another one here
 
 
-def _hide(path: Path, new: set[Path]) -> None:
+def _hide(path: Path, new: _New) -> None:
     """Remove what lower layers brought; what this layer has brought stays, wherever the whiteout stands in it."""
-    if path.is_dir() and not path.is_symlink() and any(path == other or path in other.parents for other in new):
+    if str(path) in new.above and path.is_dir() and not path.is_symlink():
         for inner in list(path.iterdir()):
             _hide(inner, new)
     elif path not in new:

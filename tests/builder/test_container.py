@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from mealkit.errors import EngineError, NotFoundError, RegistryError, StorageError, UnreadableDataError, UsageError
 from mealkit_builder import process
 from mealkit_builder.container import LABEL, RunOptions, run_image
+from mealkit_builder.digest import digest_bytes
 from mealkit_builder.engine import engine_available
 from mealkit_builder.layer import Layer
 from mealkit_builder.mounts import make_outputs, plan_mounts
@@ -115,7 +116,10 @@ class TestRootfs:
 
     def unpack(self, root: Path, *layers: dict[str, bytes | str | None]) -> None:
         for files in layers:
-            unpack_layer(self.layer(files), Layer("sha256:x", 0, "", "application/vnd.oci.image.layer.v1.tar"), root)
+            file = self.layer(files)
+            digest = digest_bytes(file.getvalue())
+            layer = Layer(digest, len(file.getvalue()), digest, "application/vnd.oci.image.layer.v1.tar")
+            unpack_layer(file, layer, root)
 
     def test_whiteouts(self, tmp_path: Path) -> None:
         self.unpack(
@@ -156,7 +160,7 @@ class TestRootfs:
 
     def test_damaged(self, tmp_path: Path) -> None:
         with pytest.raises(RegistryError, match="damaged"):
-            unpack_layer(io.BytesIO(b"\x1f\x8b rubbish"), Layer("sha256:x", 0, ""), tmp_path)
+            unpack_layer(io.BytesIO(b"\x1f\x8b rubbish"), Layer("sha256:x", 10, ""), tmp_path)
 
 
 def relocated(url: str, mode: str, arguments: list[str], **options: Any) -> int:
