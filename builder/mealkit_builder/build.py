@@ -7,14 +7,14 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import mealkit
-from mealkit.errors import BaseImageError, LockError, MealkitError, UsageError
+from mealkit.errors import BaseImageError, LockError, MealkitError, ProjectError, UsageError
 from mealkit.project import Project, read_project
 
 from .assembly import BASE_PYTHON_LABEL, assemble
@@ -124,6 +124,9 @@ class _Build:
         self.trust = request.use_cache
         shared, has_tags = open_cache(project.image.cache, location, request.environment, reporter)
         self.tiers = Tiers(target, self.store, shared=shared, tags=has_tags)
+        self.lock: Lock
+        self.lock_is_new = False
+        self.revision: Future[Revision]
 
     def run(self) -> ImageRecord:
         """Build; once more, believing nobody, where something that was known has gone in between."""
@@ -151,9 +154,9 @@ class _Build:
         with ThreadPoolExecutor(4, "mealkit-ask") as executor:
             # What the network and git answer is waited for beside the work that needs neither.
             previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
-            lock = self._lock()
+            self.lock = self._lock()
             # After the lock: one that is made just now is a change of the source for this build, as for the next.
-            revision = executor.submit(read_revision, self.project.root, self.request.environment)
+            self._ask_revision(executor)
             bases: dict[Platform, Base] = {}
             images: list[Image] = []
             known: set[str] = set()
@@ -167,7 +170,7 @@ class _Build:
                     lambda key, asked=previous[platform]: _recall(key, asked.result()),  # type: ignore[misc]
                 )
                 bases[platform] = base
-                images.append(self._image(base, base_name, lock, spec, revision, previous[platform], known, executor))
+                images.append(self._image(base, base_name, spec, previous[platform], known, executor))
         try:
             report = self._bring(images, list(bases.values()), known)
         finally:
@@ -176,7 +179,10 @@ class _Build:
         if isinstance(self.location, Reference):
             brought = (layer.digest for image in images for layer in image.layers if layer.kind != "recipe")
             Places(self.store).note(self.location, brought)
-        return self._record(report, images, bases, base_name, lock, spec, revision.result())
+        return self._record(report, images, bases, base_name, spec, self.revision.result())
+
+    def _ask_revision(self, executor: Executor) -> None:
+        self.revision = executor.submit(read_revision, self.project.root, self.request.environment)
 
     def _bring(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> PushReport:
         """The images to the target, by our own engine or by Docker's."""
@@ -234,6 +240,7 @@ class _Build:
                 hint="run `mealkit lock`",
             )
         self.reporter.stage("locking")
+        self.lock_is_new = True
         return make_lock(self.project, self.request.environment)
 
     def _previous(self, platform: Platform) -> Pulled | None:
@@ -253,9 +260,7 @@ class _Build:
         self,
         base: Base,
         base_name: str,
-        lock: Lock,
         spec: str,
-        revision: Future[Revision],
         previous: Future[Pulled | None],
         known: set[str],
         executor: ThreadPoolExecutor,
@@ -264,7 +269,7 @@ class _Build:
         interpreter = self._interpreter(python)
         recipe = recipe_ingredients(self.project, spec, python.minor, interpreter, self.store)
         ahead = [executor.submit(self._make_ahead, one) for one in recipe]
-        wheels = select_wheels(lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
+        wheels = self._wheels(base, executor)
         check_names(self.project, [wheel.name for wheel in wheels])
         ingredients = (
             *wheel_ingredients(wheels, python.minor, interpreter, self.store),
@@ -290,12 +295,39 @@ class _Build:
             layers,
             self.project,
             spec,
-            revision.result(),
+            self.revision.result(),
             base_name=base_name,
             base_digest=base.digest,
             bytecode=interpreter is not None,
             base_python=write_python(base),
             packages=[f"{wheel.name}=={wheel.version}" for wheel in wheels],
+        )
+
+    def _wheels(self, base: Base, executor: Executor) -> tuple[WheelFile, ...]:
+        """The wheels of one image; those that must be built are built, or named by what the lock notes of them."""
+        python = base.python
+        wheels = select_wheels(self.lock, python.minor, base.platform, python.libc, python.libc_version, self.store)
+        if any(wheel.origin is not None or not wheel.size for wheel in wheels):
+            from .finishing import Target, finish  # most recipes have nothing to finish
+
+            image = Target(python.minor, base.platform, python.libc, python.libc_version)
+            before = self.lock
+            wheels, self.lock = finish(
+                wheels, before, self.project, image, self.request.environment, self.store,
+                locked=self.request.locked, new=self.lock_is_new,
+            )  # fmt: skip
+            if self.lock is not before:
+                self._ask_revision(executor)
+        leave_out = self.project.image.leave_out
+        for name in leave_out:
+            if f'name = "{name}"' not in self.lock.text:
+                raise ProjectError(
+                    f"files of {name} are to be left out, but no requirement brings it",
+                    where=f"{self.project.file}: tool.mealkit.image.leave-out.{name}",
+                    hint="remove the line, or name the distribution as pylock.toml does",
+                )
+        return tuple(
+            replace(wheel, left_out=leave_out[wheel.name]) if wheel.name in leave_out else wheel for wheel in wheels
         )
 
     def _make_ahead(self, recipe: Ingredient) -> None:
@@ -326,7 +358,9 @@ class _Build:
 
     def _check_conflicts(self, wheels: Sequence[WheelFile], minor: str) -> None:
         """Once for each set of wheels that are all here: no two may bring different files to one place."""
-        key = hashlib.sha256("\n".join(sorted(wheel.sha256 for wheel in wheels)).encode()).hexdigest()
+        key = hashlib.sha256(
+            "\n".join(sorted(map(repr, ((w.sha256, w.left_out) for w in wheels)))).encode()
+        ).hexdigest()
         if self.store.read_fact("compatible", key) is not None:
             return
         if not all(self.store.has_blob(wheel.sha256) for wheel in wheels):
@@ -355,7 +389,6 @@ class _Build:
         images: list[Image],
         bases: Mapping[Platform, Base],
         base_name: str,
-        lock: Lock,
         spec: str,
         revision: Revision,
     ) -> ImageRecord:
@@ -369,7 +402,7 @@ class _Build:
             spec_digest=digest_bytes(spec.encode()),
             base=base_name,
             base_digest={str(platform): base.digest for platform, base in bases.items()},
-            lock_digest=lock.digest,
+            lock_digest=self.lock.digest,
             revision=revision.commit,
             dirty=revision.dirty,
             size=sum(image.size for image in images),

@@ -76,6 +76,8 @@ def _fetch(
     wheel: WheelFile, store: Store, pools: Callable[[str], urllib3.PoolManager], progress: Progress | None
 ) -> Path:
     target = store.blob_path(wheel.sha256)
+    if wheel.make is not None:
+        return wheel.make(wheel)
     address = wheel.url or ""
     with store.writing(target) as file:
         for left in reversed(range(_TRIES)):
@@ -164,6 +166,23 @@ def _read_remote(wheel: WheelFile, address: str, pool: urllib3.PoolManager, take
             where=host,
             hint="check the network (HTTPS_PROXY, SSL_CERT_FILE), then run the same command again",
         ) from error
+
+
+def remote_size(wheel: WheelFile) -> int | None:
+    """How long a wheel is, as its host says without sending it; None where it does not."""
+    import urllib3
+
+    address = wheel.url or ""
+    if address.startswith("file:"):
+        return None
+    host = urlsplit(address).hostname or address
+    headers = {**_credentials(host), "Accept-Encoding": "identity"}
+    try:
+        response = _pools()(address).request("HEAD", address, headers=headers)
+    except (urllib3.exceptions.HTTPError, OSError):
+        return None
+    length = response.headers.get("Content-Length", "")
+    return int(length) if response.status == 200 and length.isdigit() and length != "0" else None
 
 
 def _refused(wheel: WheelFile, host: str, status: int) -> MealkitError:

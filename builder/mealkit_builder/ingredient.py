@@ -28,8 +28,9 @@ from .layering import (
     tree_layer,
     wheel_layer_key,
 )
-from .own import DISTRIBUTIONS, check_records, is_own, metadata_files, own_files, own_requirements
+from .own import DISTRIBUTIONS, check_records, metadata_files, own_files, own_requirements
 from .packing import WORTH, small_files
+from .requirement import requirements, without_credentials
 from .source import recipe_files
 from .store import Store
 from .wheel import WheelFile
@@ -116,8 +117,8 @@ def own_ingredient(
     files = {name: path.read_bytes() for name, path in paths.items()}
     for name, package in DISTRIBUTIONS.items():
         inside = {path: data for path, data in files.items() if path.startswith(package + "/")}
-        requirements = list(own_requirements()) if name == "mealkit-runtime" else []
-        files |= metadata_files(name, mealkit.__version__, "", ">=3.11", tuple(requirements), inside)
+        wanted = own_requirements() if name == "mealkit-runtime" else ()
+        files |= metadata_files(name, mealkit.__version__, "", ">=3.11", wanted, inside)
     home = str(PurePosixPath(executable).parent)
     settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\n"
     skeleton: list[Entry] = [
@@ -145,8 +146,8 @@ def recipe_ingredients(
         ProjectError: a file cannot be packed, or the project names a module or class that is not there.
     """
     files = {name: path.read_bytes() for name, path in recipe_files(project).items()}
-    requirements = tuple(text for text in project.dependencies if not is_own(text))
-    own = metadata_files(project.name, project.version, project.summary, project.requires_python, requirements, files)
+    wanted = tuple(without_credentials(text) for text in requirements(project))
+    own = metadata_files(project.name, project.version, project.summary, project.requires_python, wanted, files)
     by_size = sorted((name for name, data in files.items() if len(data) >= _LARGE), key=lambda name: -len(files[name]))
     large = sorted(by_size[:_APART])
     rest = {name: data for name, data in files.items() if name not in large} | own

@@ -74,8 +74,15 @@ class Group:
     @property
     def identity(self) -> str:
         """64 hexadecimal digits that name exactly these wheels."""
-        names = sorted(wheel.sha256 for wheel in self.wheels)
+        names = sorted(_identity(wheel) for wheel in self.wheels)
         return names[0] if len(names) == 1 else hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _identity(wheel: WheelFile) -> str:
+    """The wheel's sha256; another name for it when some of its files are left out."""
+    if not wheel.left_out:
+        return wheel.sha256
+    return hashlib.sha256("\n".join((wheel.sha256, *sorted(wheel.left_out))).encode()).hexdigest()
 
 
 def group(wheels: Iterable[WheelFile]) -> tuple[Group, ...]:
@@ -179,8 +186,16 @@ def _same(one: Placed, other: Placed) -> bool:
 
 def _conflict(one: Placed, other: Placed, what: str) -> NoReturn:
     first, second = one.source.wheel, other.source.wheel
+    short = _short(one.path)
     raise WheelError(
         f"{first.name} {first.version} and {second.name} {second.version} bring {what}",
         where=f"{first.filename}, {second.filename}",
-        hint="an environment can have only one of them: require versions, or alternatives, that don't collide",
+        hint="require versions that don't collide; or say in pyproject.toml whose file the image shall not have: "
+        f'[tool.mealkit.image.leave-out] {second.name} = ["{short}"]',
     )
+
+
+def _short(path: str) -> str:
+    """A path as ``leave-out`` names it."""
+    inside = path.removeprefix(f"{VENV}/")
+    return inside.partition("/site-packages/")[2] or inside

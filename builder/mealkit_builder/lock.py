@@ -11,13 +11,16 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mealkit.errors import LockError, MealkitError, StorageError, UnreachableError, storage_error
 from mealkit.project import Project
 
-from .own import is_own, own_requirements
+from .note import Notes, noted_inputs, read_notes, with_notes
+from .own import own_requirements
+from .redact import redact
+from .requirement import check_no_secret, relative_paths, requirements, source_inputs, without_credentials, write_input
 
 LOCK_NAME = "pylock.toml"
 _TIMEOUT = 300  # seconds; a cold resolution of a large set takes a few
@@ -35,10 +38,16 @@ class Lock:
         """``sha256:HEX`` of the text."""
         return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def notes(self) -> Notes:
+        """What it notes beside PEP 751."""
+        return read_notes(self.text)
+
 
 def lock_inputs(project: Project) -> str:
     """Names what a lock is resolved from: the recipe's requirements, ours, and the Python versions."""
-    inputs = [project.requires_python, sorted(_recipe_requirements(project)), own_requirements()]
+    own = [without_credentials(text) for text in requirements(project)]
+    inputs = [project.requires_python, sorted(own), own_requirements(), *source_inputs(project)]
     return "sha256:" + hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -49,8 +58,8 @@ def read_lock(project: Project) -> Lock | None:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):  # missing, unreadable, or no UTF-8 text
         return None
-    noted = re.search(r'^inputs = "(sha256:[0-9a-f]{64})"$', text[-400:], re.MULTILINE)
-    if noted is None or noted[1] != lock_inputs(project):
+    noted = noted_inputs(text)
+    if noted is None or noted != lock_inputs(project):
         return None
     return Lock(path, text)
 
@@ -66,18 +75,40 @@ def make_lock(project: Project, environment: Mapping[str, str], *, upgrade: bool
         StorageError: the lock cannot be written; an older one is left as it was.
     """
     path = project.root / LOCK_NAME
-    temporary = path.with_suffix(".toml.tmp")
     try:
         text = _resolve(project, path, environment, upgrade)
-        text = f'{text.rstrip()}\n\n[tool.mealkit]\ninputs = "{lock_inputs(project)}"\n'
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
     except OSError as error:
         raise storage_error(error, "cannot write the lock file", path) from error
+    text = relative_paths(without_credentials(text), project)
+    check_no_secret(text, project)
+    return write_notes(Lock(path, text), replace(_older_notes(path), inputs=lock_inputs(project)))
+
+
+def write_notes(lock: Lock, notes: Notes) -> Lock:
+    """Write a lock with these notes.
+
+    Raises:
+        StorageError: it cannot be written; an older one is left as it was.
+    """
+    made = Lock(lock.path, with_notes(lock.text, notes))
+    temporary = lock.path.with_suffix(".toml.tmp")
+    try:
+        temporary.write_text(made.text, encoding="utf-8")
+        temporary.replace(lock.path)
+    except OSError as error:
+        raise storage_error(error, "cannot write the lock file", lock.path) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    return Lock(path, text)
+    return made
+
+
+def _older_notes(path: Path) -> Notes:
+    """What an older lock notes of sources and sizes holds as long as the new one has them too."""
+    try:
+        return read_notes(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Notes()
 
 
 def _resolve(project: Project, path: Path, environment: Mapping[str, str], upgrade: bool) -> str:
@@ -87,19 +118,11 @@ def _resolve(project: Project, path: Path, environment: Mapping[str, str], upgra
         output = folder / LOCK_NAME
         if path.is_file() and not upgrade and _is_lock(path):
             shutil.copyfile(path, output)
-        inputs = {project.name: _recipe_requirements(project), "mealkit-runtime": own_requirements()}
-        files = []
-        for title, requirements in inputs.items():
-            file = folder / f"{title}.in"
-            file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
-            files.append(file.name)
+        inputs = {project.name: requirements(project), "mealkit-runtime": own_requirements()}
+        (folder / "mealkit-runtime.in").write_text("\n".join(own_requirements()) + "\n", encoding="utf-8")
+        files = [write_input(project, folder), "mealkit-runtime.in"]
         _run_uv(project, folder, files, output, environment, inputs)
         return output.read_text(encoding="utf-8")
-
-
-def _recipe_requirements(project: Project) -> tuple[str, ...]:
-    """The recipe's own, without mealkit: that is packed from the builder's environment, and is on no index."""
-    return tuple(text for text in project.dependencies if not is_own(text))
 
 
 def _is_lock(path: Path) -> bool:
@@ -123,7 +146,7 @@ def _run_uv(
 ) -> None:
     command = [
         uv_program(), "pip", "compile", *(str(folder / file) for file in files), "--universal", "--no-header",
-        "--no-annotate", "--quiet", "--format", "pylock.toml", "--python-version", _lowest_python(project),
+        "--no-annotate", "--quiet", "--format", "pylock.toml", "--python-version", lowest_python(project),
         "--output-file", str(output),
     ]  # fmt: skip
     try:
@@ -164,8 +187,9 @@ def _refusal(project: Project, said: str, inputs: Mapping[str, Sequence[str]]) -
             hint="free some space, or name folders on another disk (UV_CACHE_DIR, TMPDIR)",
         )
     conflict = "No solution found" in said
+    problem = "do not fit together" if conflict else "cannot be resolved"
     return LockError(
-        f"the requirements {'do not fit together' if conflict else 'cannot be resolved'}\n{_sides(said, inputs)}",
+        f"the requirements {problem}\n{redact(_sides(said, inputs))}",
         where=f"{project.file}: project.dependencies",
         hint="loosen one side; `mealkit lock --upgrade` forgets older pins" if conflict else "mend the requirement",
     )
@@ -174,15 +198,15 @@ def _refusal(project: Project, said: str, inputs: Mapping[str, Sequence[str]]) -
 def _sides(said: str, inputs: Mapping[str, Sequence[str]]) -> str:
     """The resolver's words, and who asked for each requirement that they name."""
     lines = [f"  {line.strip()}" for line in said.splitlines()]
-    for title, requirements in inputs.items():
-        for text in requirements:
+    for title, texts in inputs.items():
+        for text in texts:
             match = re.match(r"[A-Za-z0-9._-]+", text)
             if match and re.search(rf"(?<![\w.-]){re.escape(match[0])}(?![\w-])", said):
                 lines.append(f"  {text!r} is asked for by {title}")
     return "\n".join(lines)
 
 
-def _lowest_python(project: Project) -> str:
+def lowest_python(project: Project) -> str:
     """The lowest minor version that the recipe and mealkit allow, such as ``3.11``."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from configparser import Error as ConfigError
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, BinaryIO
 
 import installer
@@ -19,6 +20,8 @@ from installer.exceptions import InstallerError
 from installer.records import Hash, RecordEntry
 from installer.sources import WheelSource
 from installer.utils import Scheme, fix_shebang
+
+from mealkit.errors import ProjectError
 
 from .layering import VENV, site_packages
 from .own import DISTRIBUTIONS
@@ -84,12 +87,20 @@ def place(opened: OpenWheel, minor: str) -> tuple[Placed, ...]:
     Raises:
         WheelError: its metadata ask for something that can't be done, or a file would leave its folder or take the
             place of the environment's own.
+        ProjectError: it is to be left out of it what it does not have.
     """
     destination = _Destination(opened, minor)
     try:
         installer.install(_Source(opened), destination, {"INSTALLER": b"mealkit\n"})
     except (InstallerError, ConfigError, ValueError, AssertionError, KeyError) as error:
         refuse(opened.wheel, opened.dist_info, f"{type(error).__name__}: {error}")
+    if destination.unused:
+        wheel, pattern = opened.wheel, min(destination.unused)
+        raise ProjectError(
+            f"{wheel.name} {wheel.version} has no file {pattern!r} to leave out",
+            where=f"tool.mealkit.image.leave-out.{wheel.name}",
+            hint="name paths below site-packages, or below the environment, such as bin/NAME; * stands for anything",
+        )
     return _ordered(opened, destination.placed, minor)
 
 
@@ -178,6 +189,7 @@ class _Destination(WheelDestination):
     def __init__(self, opened: OpenWheel, minor: str) -> None:
         self._opened = opened
         self.placed: list[Placed] = []
+        self.unused = set(opened.wheel.left_out)
         packages = site_packages(minor)
         self._folders: dict[str, str] = {
             "purelib": packages,
@@ -220,13 +232,26 @@ class _Destination(WheelDestination):
         root = self._folders[scheme]
         rows = []
         for kind, record in records:
+            if self._is_left_out(self._path(kind, record.path)):
+                continue
             # What lies outside is named relative to site-packages: ../../../bin/NAME.
             row = record.to_row()
             outside = self._folders[kind] != root
             rows.append((posixpath.relpath(self._path(kind, record.path), root), *row[1:]) if outside else row)
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(sorted(rows))
+        self.placed = [file for file in self.placed if not self._is_left_out(file.path)]
         self._made(scheme, record_file_path, text.getvalue().encode(), executable=False)
+
+    def _is_left_out(self, path: str) -> bool:
+        """Whether another wheel brings this file; what tells of the distribution always stays."""
+        wheel = self._opened.wheel
+        if not wheel.left_out or path.startswith(f"{self._folders['purelib']}/{self._opened.dist_info}/"):
+            return False
+        names = {path.removeprefix(f"{self._folders[scheme]}/") for scheme in ("purelib", "data")}
+        found = {pattern for pattern in wheel.left_out if any(fnmatchcase(name, pattern) for name in names)}
+        self.unused -= found
+        return bool(found)
 
     def _made(self, scheme: str, path: str, data: bytes, *, executable: bool) -> RecordEntry:
         value = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")

@@ -1,15 +1,18 @@
-"""The selection: which wheels of a lock an image of one platform and Python gets."""
+"""The selection: which wheels of a lock an image of one platform and Python gets, and which must be built for it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mealkit.errors import BuildError, LockError, NoWheelError
 
 from .lock import Lock
+from .note import Built, Notes
+from .origin import Origin
 from .platform import Platform
 from .store import Store
 from .wheel import WheelFile
@@ -32,23 +35,30 @@ def select_wheels(
         store: Where to remember.
 
     Raises:
-        NoWheelError: a requirement has no wheel that fits.
+        NoWheelError: a requirement has no wheel that fits, and no sources.
         LockError: the lock file is damaged, or does not allow this Python.
     """
     target = f"{minor}-{platform}-{libc}-{libc_version[0]}.{libc_version[1]}"
-    key = f"1-{lock.digest.removeprefix('sha256:')}-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+    if "path = " in lock.text:  # relative to the lock: another checkout has it elsewhere
+        target += f"-{lock.path.parent.absolute()}"
+    key = f"2-{lock.digest.removeprefix('sha256:')}-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
     known = store.read_fact("selections", key)
     if isinstance(known, list):
-        return tuple(WheelFile(**{**value, "path": Path(value["path"]) if value["path"] else None}) for value in known)
+        return tuple(map(_from_json, known))
     wheels = tuple(sorted(_select(lock, minor, platform, libc, libc_version), key=lambda wheel: wheel.name))
     store.write_fact("selections", key, [_to_json(wheel) for wheel in wheels])
     return wheels
 
 
 def _to_json(wheel: WheelFile) -> dict[str, Any]:
-    from dataclasses import asdict
+    plain = {name: getattr(wheel, name) for name in ("name", "version", "filename", "sha256", "size", "url")}
+    path, origin = wheel.path, wheel.origin
+    return {**plain, "path": str(path) if path else None, "origin": origin.to_json() if origin else None}
 
-    return {**asdict(wheel), "path": str(wheel.path) if wheel.path else None}
+
+def _from_json(value: dict[str, Any]) -> WheelFile:
+    path, origin = value["path"], value["origin"]
+    return WheelFile(**{**value, "path": Path(path) if path else None, "origin": Origin(**origin) if origin else None})
 
 
 def _select(
@@ -64,7 +74,7 @@ def _select(
         raise LockError(
             f"the lock is damaged: {error}", where=str(lock.path), hint="make it again: mealkit lock"
         ) from None
-    tags = _tags(minor, platform, libc, libc_version)
+    tags = image_tags(minor, platform, libc, libc_version)
     try:
         chosen = list(pylock.select(environment=_environment(minor, platform), tags=tags))  # type: ignore[arg-type]
     except PylockSelectError as error:
@@ -73,40 +83,89 @@ def _select(
             where=str(lock.path),
             hint="choose another base or version of it, or lock versions that have wheels: mealkit lock --upgrade",
         ) from None
+    notes = lock.notes
     for package, file in chosen:
-        version = str(package.version)
-        if isinstance(file, PackageArchive) and str(file.path or file.url or "").endswith(".whl"):
-            pass  # a wheel named by address or path
-        elif not isinstance(file, PackageWheel):
-            what = "only a source distribution" if "sdist" in type(file).__name__.lower() else "no wheel"
-            raise NoWheelError(
-                f"{package.name} {version} has {what} for Python {minor} on {platform}",
-                where=str(lock.path),
-                hint=f"choose a version of {package.name} that has one, or build a wheel and name it by path",
-            )
-        hashed = dict(file.hashes).get("sha256")
-        if hashed is None:
-            raise LockError(
-                f"{package.name} {version} has no sha256 in the lock", where=str(lock.path), hint="mealkit lock"
-            )
-        address, path = file.url, None
-        if address is None and file.path is not None:
-            path = (lock.path.parent / file.path).absolute()
-            address = path.as_uri()
-        if address is None:
-            raise BuildError(
-                f"{package.name} {version} has no address in the lock", where=str(lock.path), hint="mealkit lock"
-            )
+        name, version = str(package.name), str(package.version or "")
+        if not isinstance(file, PackageWheel) and not (
+            isinstance(file, PackageArchive) and str(file.path or file.url or "").endswith(".whl")
+        ):
+            origin = _origin(package, file, lock)
+            built = _recorded(name, origin, notes, tags, f"{libc}-{libc_version[0]}.{libc_version[1]}")
+            yield WheelFile(name, version, built.file, built.sha256, built.size, origin=origin)
+            continue
+        hashed = _sha256(name, version, file, lock)
+        address, path = _address(name, version, file, lock)
         filename = file.filename if isinstance(file, PackageWheel) else address.rpartition("/")[2]
         yield WheelFile(
-            name=str(package.name),
+            name=name,
             version=version,
             filename=filename,
             sha256=hashed,
-            size=file.size or 0,
+            size=file.size or notes.sizes.get(hashed, 0),
             path=path,
             url=address,
         )
+
+
+def _sha256(name: str, version: str, file: Any, lock: Lock) -> str:
+    hashed = dict(file.hashes).get("sha256")
+    if hashed is None:
+        raise LockError(f"{name} {version} has no sha256 in the lock", where=str(lock.path), hint="mealkit lock")
+    return str(hashed)
+
+
+def _address(name: str, version: str, file: Any, lock: Lock) -> tuple[str, Path | None]:
+    """Where a file of the lock is: its URL, and its path if it is here."""
+    if file.url is not None:
+        return file.url, None
+    if file.path is None:
+        raise BuildError(f"{name} {version} has no address in the lock", where=str(lock.path), hint="mealkit lock")
+    path = Path(os.path.normpath((lock.path.parent / file.path).absolute()))
+    return path.as_uri(), path
+
+
+def _origin(package: Any, file: Any, lock: Lock) -> Origin:
+    """The sources that the lock names instead of a wheel."""
+    from packaging.pylock import PackageDirectory, PackageVcs
+
+    if isinstance(file, PackageDirectory):
+        path = os.path.normpath((lock.path.parent / file.path).absolute())
+        return Origin("folder", path, subdirectory=file.subdirectory or "")
+    if isinstance(file, PackageVcs):
+        if file.type != "git":
+            raise LockError(
+                f"{package.name} is in a repository of {file.type}, which mealkit cannot read",
+                where=str(lock.path),
+                hint="name a git repository, or build a wheel and name its file",
+            )
+        address = file.url or Path(os.path.normpath((lock.path.parent / str(file.path)).absolute())).as_uri()
+        return Origin("git", address, file.commit_id, file.subdirectory or "")
+    version = str(package.version or "")
+    address, _ = _address(str(package.name), version, file, lock)
+    hashed = _sha256(str(package.name), version, file, lock)
+    return Origin("sdist", address, hashed, getattr(file, "subdirectory", None) or "", file.size or 0)
+
+
+def _recorded(name: str, origin: Origin, notes: Notes, tags: Sequence[Any], libc: str) -> Built:
+    """The wheel that the lock notes for these sources and this image; an empty note where there is none."""
+    from packaging.utils import parse_wheel_filename
+
+    for built in notes.built:
+        if built.name == name and built.source == origin.name and built.file:
+            fits = parse_wheel_filename(built.file)[3] & set(tags)
+            if fits and (not built.libc or runs_on(built.libc, libc)):
+                return built
+    return Built(name, origin.name, "")
+
+
+def runs_on(needed: str, libc: str) -> bool:
+    """Whether what needs ``glibc-2.36`` runs where ``libc`` is, such as ``glibc-2.41``."""
+
+    def parts(text: str) -> tuple[str, tuple[int, ...]]:
+        kind, _, version = text.partition("-")
+        return kind, tuple(int(part) for part in version.split(".") if part.isdigit())
+
+    return parts(needed)[0] == parts(libc)[0] and parts(needed)[1] <= parts(libc)[1]
 
 
 def _environment(minor: str, platform: Platform) -> dict[str, str]:
@@ -126,7 +185,8 @@ def _environment(minor: str, platform: Platform) -> dict[str, str]:
     }
 
 
-def _tags(minor: str, platform: Platform, libc: str, libc_version: tuple[int, int]) -> list[Any]:
+def image_tags(minor: str, platform: Platform, libc: str, libc_version: tuple[int, int]) -> list[Any]:
+    """The tags of the wheels that an image can use, the best first."""
     from packaging.tags import compatible_tags, cpython_tags
 
     major, _, number = minor.partition(".")

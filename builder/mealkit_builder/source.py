@@ -12,12 +12,12 @@ from mealkit.project import Project
 
 from .own import DISTRIBUTIONS
 
-_NEVER = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", "venv", ".mealkit", ".mypy_cache", ".ruff_cache",
+NEVER = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", "venv", ".mealkit", ".mypy_cache", ".ruff_cache",
                     ".pytest_cache", ".ipynb_checkpoints", ".DS_Store", "node_modules"})  # fmt: skip
-_SECRET_NAMES = re.compile(
+SECRET_NAMES = re.compile(
     r"(\.env(\.(?!example$|sample$|template$).+)?|\.netrc|\.pypirc|\.pgpass|\.git-credentials|id_(rsa|dsa|ecdsa|ed25519)|.+\.(p12|pfx|jks))\Z"
 )
-_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
+PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
 
 def recipe_files(project: Project) -> dict[str, Path]:
@@ -54,7 +54,7 @@ def recipe_files(project: Project) -> dict[str, Path]:
 
 def _walk(folder: Path, ignored: Callable[[Path, bool], bool], project: Project) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name in _NEVER or path.suffix in (".pyc", ".pyo"):
+        if path.name in NEVER or path.suffix in (".pyc", ".pyo"):
             continue
         if path.is_dir():
             if not ignored(path, True):
@@ -125,9 +125,9 @@ def _check(path: Path, relative: str, project: Project) -> None:
         )
     if not path.is_file():
         raise ProjectError("only plain files can be packed", where=str(path), hint="ignore it in .gitignore")
-    secret = _SECRET_NAMES.match(path.name) or _PRIVATE_KEY.search(path.read_bytes())
+    secret = SECRET_NAMES.match(path.name) or PRIVATE_KEY.search(path.read_bytes())
     if secret:
-        kind = "a private key" if not _SECRET_NAMES.match(path.name) else "a file for credentials"
+        kind = "a private key" if not SECRET_NAMES.match(path.name) else "a file for credentials"
         raise SecretFoundError(
             f"{kind} stands among the recipe's files: {relative}",
             where=str(path),

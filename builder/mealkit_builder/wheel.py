@@ -7,10 +7,10 @@ import re
 import stat
 import zlib
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mealkit.errors import WheelError
 
@@ -18,6 +18,9 @@ from .inflate import LARGE, Broken, Buffer, check_crc, inflate_pieces
 from .pages import Pages
 from .splice import Body, Stream, spliced_body, stored, stored_stream
 from .zip_directory import Unsound, ZipEntry, read_directory
+
+if TYPE_CHECKING:
+    from .origin import Origin
 
 _ENCRYPTED, _STRONG_ENCRYPTED = 0x1, 0x40
 # The specification of RECORD: "sha256 or better".
@@ -45,6 +48,9 @@ class WheelFile:
         size: Length of the wheel file in bytes; 0 where the index, a mere page of links, does not tell.
         path: The file, once it was fetched.
         url: Where to fetch it from; None for a wheel that is a file already.
+        origin: The sources that it is built from; None for one that exists. Its ``sha256`` is empty until it was built.
+        left_out: Globs of the files that the image gets from another wheel.
+        make: Makes the file and gives its path, for a wheel with an origin; no part of what the wheel is.
     """
 
     name: str
@@ -54,6 +60,9 @@ class WheelFile:
     size: int
     path: Path | None = None
     url: str | None = None
+    origin: Origin | None = None
+    left_out: tuple[str, ...] = ()
+    make: Callable[[WheelFile], Path] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,12 @@ from .errors import ProjectError
 KINDS = ("classification", "regression", "clustering", "ranking", "custom")
 ROLES = ("hyperparameters", "input", "output", "loader", "trainer", "evaluator", "scorer", "saver")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+_ITSELF = re.compile(r"\s*([A-Za-z0-9._-]+)\s*\[([^\]]*)\]\s*")
 _RECIPE_KEYS = (*ROLES, "kind", "target", "keys", "inputs", "metrics", "resources", "image", "packages")
-_IMAGE_KEYS = ("base", "repository", "cache", "platforms", "python", "user", "env", "apt", "dockerfile")
+_IMAGE_KEYS = (
+    *("base", "repository", "cache", "platforms", "python", "user", "env", "apt", "dockerfile"),
+    *("extras", "leave-out", "wheels"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class ImageSettings:
         env: Further environment variables of the image.
         apt: Packages of the base's distribution; need the engine ``docker``.
         dockerfile: A jinja2 template that extends mealkit's own; needs the engine ``docker``.
+        extras: Which of the recipe's optional dependencies the image gets.
+        leave_out: By distribution, files that the image gets from another one: globs of paths below ``site-packages``,
+            or below the environment, such as ``bin/NAME``.
+        wheels: The folder that wheels built from sources are kept in, to be committed; None: only the cache.
     """
 
     base: str = "host"
@@ -45,6 +53,9 @@ class ImageSettings:
     env: Mapping[str, str] = field(default_factory=dict)
     apt: tuple[str, ...] = ()
     dockerfile: str | None = None
+    extras: tuple[str, ...] = ()
+    leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wheels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Project:
         version: Its version.
         summary: One line about it.
         requires_python: Version specifier.
-        dependencies: Requirements, as written (PEP 508).
+        dependencies: Requirements, as written (PEP 508), those of the image's extras included.
         kind: One of :data:`KINDS`.
         target: The name of what is predicted.
         keys: Columns carried from input to output.
@@ -68,6 +79,7 @@ class Project:
         packages: The import packages (or single modules) that make up the recipe.
         source: The folder that the packages stand in: ``root`` or ``root/src``.
         image: The settings of the image.
+        uv: What of ``[tool.uv]`` says where requirements come from: ``sources`` and ``index``.
     """
 
     root: Path
@@ -86,6 +98,7 @@ class Project:
     packages: tuple[str, ...]
     source: Path
     image: ImageSettings
+    uv: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -121,16 +134,20 @@ def read_project(root: Path) -> Project:
             where=str(file),
             hint="see `mealkit init --help` for a recipe to start from",
         )
-    return _Reader(file, project, recipe).project()
+    uv = tools.get("uv", {})
+    return _Reader(file, project, recipe, uv if isinstance(uv, dict) else {}).project()
 
 
 class _Reader:
     """Checks one document; every error names the file and the key."""
 
-    def __init__(self, file: Path, project: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    def __init__(
+        self, file: Path, project: Mapping[str, Any], recipe: Mapping[str, Any], uv: Mapping[str, Any]
+    ) -> None:
         self.file = file
         self.metadata = project
         self.recipe = recipe
+        self.uv = uv
 
     def project(self) -> Project:
         self._table("project", self.metadata)
@@ -147,13 +164,18 @@ class _Reader:
         if kind not in KINDS:
             raise self._error("tool.mealkit.kind", f"unknown kind {kind!r}", f"use one of {', '.join(KINDS)}")
         source, packages = self._packages([*components.values(), *inputs.values()])
+        name = self._text("name", self.metadata, "project")
+        image = self._image(self.recipe.get("image", {}))
         return Project(
             root=self.file.parent,
-            name=self._text("name", self.metadata, "project"),
+            name=name,
             version=self._text("version", self.metadata, "project"),
             summary=self._optional("description", self.metadata, "project") or "",
             requires_python=self._optional("requires-python", self.metadata, "project") or ">=3.11",
-            dependencies=self._texts("dependencies", self.metadata, "project"),
+            dependencies=(
+                *self._texts("dependencies", self.metadata, "project"),
+                *self._of_extras(name, list(image.extras)),
+            ),
             kind=kind,
             target=self._optional("target", self.recipe, "tool.mealkit"),
             keys=self._texts("keys", self.recipe, "tool.mealkit"),
@@ -163,8 +185,31 @@ class _Reader:
             resources=dict(self._table("tool.mealkit.resources", self.recipe.get("resources", {}))),
             packages=packages,
             source=source,
-            image=self._image(self.recipe.get("image", {})),
+            image=image,
+            uv={key: self.uv[key] for key in ("sources", "index") if self.uv.get(key)},
         )
+
+    def _of_extras(self, name: str, waiting: list[str]) -> tuple[str, ...]:
+        """The requirements of the recipe's extras; one may name others, as ``recipe[other]``."""
+        table = self._table("project.optional-dependencies", self.metadata.get("optional-dependencies", {}))
+        known = {_canonical(extra): extra for extra in table}
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        while waiting:
+            extra = waiting.pop(0)
+            if _canonical(extra) in seen:
+                continue
+            seen.add(_canonical(extra))
+            if _canonical(extra) not in known:
+                hint = f"known: {', '.join(table)}" if table else f"write {extra} under [project.optional-dependencies]"
+                raise self._error("tool.mealkit.image.extras", f"the recipe has no extra {extra!r}", hint)
+            for text in self._texts(known[_canonical(extra)], table, "project.optional-dependencies"):
+                match = _ITSELF.fullmatch(text)
+                if match and _canonical(match[1]) == _canonical(name):
+                    waiting += [one.strip() for one in match[2].split(",")]
+                else:
+                    found[text] = None
+        return tuple(found)
 
     def _image(self, image: Mapping[str, Any]) -> ImageSettings:
         self._known("tool.mealkit.image", image, _IMAGE_KEYS)
@@ -186,7 +231,15 @@ class _Reader:
             },
             apt=self._texts("apt", image, "tool.mealkit.image"),
             dockerfile=self._optional("dockerfile", image, "tool.mealkit.image"),
+            extras=self._texts("extras", image, "tool.mealkit.image"),
+            leave_out=self._leave_out(image.get("leave-out", {})),
+            wheels=self._optional("wheels", image, "tool.mealkit.image"),
         )
+
+    def _leave_out(self, table: object) -> dict[str, tuple[str, ...]]:
+        where = "tool.mealkit.image.leave-out"
+        named = self._table(where, table)
+        return {_canonical(name): tuple(sorted(set(self._texts(name, named, where)))) for name in sorted(named)}
 
     def _packages(self, references: list[str]) -> tuple[Path, tuple[str, ...]]:
         root = self.file.parent
@@ -259,3 +312,8 @@ class _Reader:
 
     def _error(self, key: str, message: str, hint: str) -> ProjectError:
         return ProjectError(message, where=f"{self.file}: {key}", hint=hint)
+
+
+def _canonical(name: str) -> str:
+    """A distribution's or an extra's name in the one spelling of PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()

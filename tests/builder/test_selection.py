@@ -8,9 +8,12 @@ import pytest
 
 from mealkit.errors import BuildError, LockError, NoWheelError
 from mealkit_builder.lock import Lock
+from mealkit_builder.note import Built, Notes, with_notes
+from mealkit_builder.origin import Origin
 from mealkit_builder.platform import Platform
 from mealkit_builder.selection import select_wheels
 from mealkit_builder.store import Store
+from mealkit_builder.wheel import WheelFile
 
 AMD = Platform("linux", "amd64")
 ARM = Platform("linux", "arm64")
@@ -121,17 +124,75 @@ def test_markers_are_those_of_the_image(store: Store) -> None:
     assert set(chosen(text, store, platform=ARM, minor="3.12")) == {"armour", "salt"}
 
 
-def test_a_source_distribution_alone_is_refused(store: Store) -> None:
-    sdist = f'sdist = {{ name = "spice-1.0.tar.gz", url = "http://127.0.0.1/s.tar.gz", {hashes("b")} }}'
-    with pytest.raises(NoWheelError, match="only a source distribution") as caught:
-        chosen(lock(package("spice", more=sdist)), store)
-    assert caught.value.hint
+def selected(text: Lock, store: Store, **changes: object) -> WheelFile:
+    given = {"minor": "3.11", "platform": AMD, "libc": "glibc", "libc_version": (2, 36), **changes}
+    (found,) = select_wheels(text, store=store, **given)  # type: ignore[arg-type]
+    return found
 
 
-def test_a_repository_is_no_wheel(store: Store) -> None:
-    vcs = f'vcs = {{ type = "git", url = "http://127.0.0.1/s.git", commit-id = "{"c" * 40}" }}'
-    with pytest.raises(NoWheelError, match="no wheel"):
-        chosen(lock(package("spice", more=vcs)), store)
+SDIST = f'sdist = {{ name = "spice-1.0.tar.gz", url = "http://127.0.0.1/s.tar.gz", size = 9, {hashes("b")} }}'
+
+
+def test_a_source_distribution_alone_is_to_be_built(store: Store) -> None:
+    for _ in range(2):  # the second time from what is remembered
+        found = selected(lock(package("spice", more=SDIST)), store)
+        assert (found.filename, found.sha256, found.size) == ("", "", 0)
+        assert found.origin == Origin("sdist", "http://127.0.0.1/s.tar.gz", "b" * 64, size=9)
+
+
+def test_a_repository_is_to_be_built(store: Store) -> None:
+    vcs = f'vcs = {{ type = "git", url = "http://127.0.0.1/s.git", commit-id = "{"c" * 40}", subdirectory = "lib" }}'
+    found = selected(lock(package("spice", more=vcs)), store)
+    assert found.origin == Origin("git", "http://127.0.0.1/s.git", "c" * 40, "lib")
+    assert found.origin.name == f"git:{'c' * 40}#lib"
+
+
+def test_a_repository_of_another_kind_is_refused(store: Store) -> None:
+    vcs = f'vcs = {{ type = "hg", url = "http://127.0.0.1/s", commit-id = "{"c" * 40}" }}'
+    with pytest.raises(LockError, match="repository of hg"):
+        selected(lock(package("spice", more=vcs)), store)
+
+
+def test_a_folder_is_told_by_its_path(store: Store) -> None:
+    folder = 'directory = { path = "../lib", editable = true }'
+    found = selected(lock(package("spice", more=folder)), store)
+    assert found.origin == Origin("folder", "/lib")
+
+
+@pytest.mark.parametrize(
+    ("file", "libc", "changes", "fits"),
+    [
+        ("spice-1.0-py3-none-any.whl", "", {}, True),
+        ("spice-1.0-py3-none-any.whl", "", {"platform": ARM, "minor": "3.13", "libc": "musl"}, True),
+        ("spice-1.0-cp311-cp311-linux_x86_64.whl", "glibc-2.36", {}, True),
+        ("spice-1.0-cp311-cp311-linux_x86_64.whl", "glibc-2.36", {"libc_version": (2, 41)}, True),
+        ("spice-1.0-cp311-cp311-linux_x86_64.whl", "glibc-2.36", {"libc_version": (2, 31)}, False),
+        ("spice-1.0-cp311-cp311-linux_x86_64.whl", "glibc-2.36", {"libc": "musl", "libc_version": (3, 0)}, False),
+        ("spice-1.0-cp311-cp311-linux_x86_64.whl", "glibc-2.36", {"platform": ARM}, False),
+        ("spice-1.0-cp311-cp311-linux_x86_64.whl", "glibc-2.36", {"minor": "3.12"}, False),
+    ],
+)  # fmt: skip
+def test_a_recorded_wheel_is_taken_where_it_fits(
+    store: Store, file: str, libc: str, changes: dict[str, object], fits: bool
+) -> None:
+    built = Built("spice", f"sha256:{'b' * 64}", "3.11", ("oven==1",), file, "e" * 64, 77, libc)
+    text = with_notes(lock(package("spice", more=SDIST)).text, Notes("sha256:" + "0" * 64, (built,)))
+    found = selected(Lock(Path("/recipe/pylock.toml"), text), store, **changes)
+    assert (found.filename, found.sha256, found.size) == ((file, "e" * 64, 77) if fits else ("", "", 0))
+    assert found.origin is not None
+
+
+def test_a_wheel_that_fits_is_preferred_to_sources(store: Store) -> None:
+    text = lock(package("spice", *FILES, more=SDIST))
+    assert selected(text, store).origin is None
+    assert selected(text, store, minor="3.13").origin is not None
+
+
+def test_a_noted_size_counts_where_the_index_tells_none(store: Store) -> None:
+    text = lock(package("salt", "salt-1.0-py3-none-any.whl").replace("size = 7, ", ""))
+    assert selected(text, store).size == 0
+    noted = with_notes(text.text, Notes("sha256:" + "0" * 64, sizes={"a" * 64: 1 << 21}))
+    assert selected(Lock(text.path, noted), store).size == 1 << 21
 
 
 def test_a_wheel_named_by_its_file_keeps_its_name(store: Store) -> None:

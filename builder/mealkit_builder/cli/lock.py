@@ -21,9 +21,13 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
 
     The recipe's requirements and those of mealkit's runtime are resolved together, by uv, so an image never holds
     versions that do not fit. Commit the file: the same lock gives the same image.
+
+    What has no wheel (a source distribution, a git repository, a folder) is built into one, and the lock notes its
+    sha256.
     """
     from mealkit.errors import LockError
     from mealkit.project import read_project
+    from mealkit_builder.finishing import complete_lock
     from mealkit_builder.lock import LOCK_NAME, make_lock, read_lock
 
     recipe = read_project(project)
@@ -36,7 +40,7 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
                 hint="run `mealkit lock`",
             )
     else:
-        found = make_lock(recipe, os.environ, upgrade=upgrade)
+        found = complete_lock(make_lock(recipe, os.environ, upgrade=upgrade), recipe, os.environ)
     packages = found.text.count("[[packages]]")
     if as_json:
         print_json({"file": str(found.path), "digest": found.digest, "packages": packages})
