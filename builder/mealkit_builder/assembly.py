@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import mealkit
+from mealkit._value import replace
 from mealkit.project import Project
 from mealkit.spec import LABEL
 

@@ -7,10 +7,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
+from mealkit._value import dataclass
 from mealkit.errors import AuthenticationError, PermissionDeniedError, RegistryError, RetryableError
 
 from .credentials import Credentials

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import BinaryIO, Protocol
 
+from mealkit._value import asdict, dataclass, field, replace
 from mealkit.errors import BaseImageError, NotFoundError
 from mealkit.project import ImageSettings
 

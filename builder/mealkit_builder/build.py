@@ -8,12 +8,12 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import mealkit
+from mealkit._value import dataclass, field, replace
 from mealkit.errors import BaseImageError, LockError, MealkitError, ProjectError, UsageError
 from mealkit.project import Project, read_project
 

@@ -7,10 +7,10 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mealkit._value import dataclass, field
 from mealkit.errors import AuthenticationError, UsageError
 
 from .reference import DOCKER_HUB

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from mealkit._value import dataclass, field, replace
 
 from .digest import digest_bytes
 from .layer import Layer

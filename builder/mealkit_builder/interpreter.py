@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
+from mealkit._value import dataclass
 from mealkit.errors import BuildError
 
 from .store import Store

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from mealkit._value import dataclass, field
 from mealkit.errors import storage_error
 
 from .ingredient import Ingredient

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from mealkit._value import dataclass
 
 GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 

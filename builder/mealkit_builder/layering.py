@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from mealkit._value import dataclass
 from mealkit.errors import WheelError
 
 from .layer import Layer, layer_key

@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mealkit._value import dataclass, replace
 from mealkit.errors import LockError, MealkitError, StorageError, UnreachableError, storage_error
 from mealkit.project import Project
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform as _host
-from dataclasses import dataclass
 
+from mealkit._value import dataclass
 from mealkit.errors import UsageError
 
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}

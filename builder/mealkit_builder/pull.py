@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+
+from mealkit._value import dataclass
 
 from .image import Image
 from .parse import choose_platform, config_digest, image_from_manifest, is_index, linked_digests

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
+from mealkit._value import dataclass
 from mealkit.errors import Stopped
 
 from .digest import digest_bytes

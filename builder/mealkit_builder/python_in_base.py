@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
+from mealkit._value import dataclass, field
 from mealkit.errors import BaseImageError
 
 from .image import Image

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mealkit._value import dataclass, replace
 from mealkit.errors import UsageError
 
 from .digest import is_digest

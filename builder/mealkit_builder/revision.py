@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mealkit._value import dataclass
 from mealkit.errors import UsageError
 
 EPOCH = 315532800

@@ -18,8 +18,9 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from mealkit._value import dataclass
 
 from . import entry
 from .ahead import flow

@@ -7,10 +7,10 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mealkit._value import asdict
 from mealkit.errors import storage_error
 
 from .layer import Layer

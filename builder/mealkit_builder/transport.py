@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from mealkit._value import dataclass
 from mealkit.errors import MealkitError, RegistryError, RetryableError, UnreachableError
 
 from .auth import Authenticator

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from mealkit._value import dataclass
 from mealkit.errors import BuildError, storage_error
 
 from . import entry

@@ -8,10 +8,10 @@ import stat
 import zlib
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from mealkit._value import dataclass, field
 from mealkit.errors import WheelError
 
 from .inflate import LARGE, Broken, Buffer, check_crc, inflate_pieces
@@ -349,7 +349,7 @@ def _with_hashes(opened: OpenWheel) -> dict[str, WheelEntry]:
 
     Compiled bytecode is left out: what it was compiled from is here, and it could be of anything.
     """
-    from dataclasses import replace
+    from mealkit._value import replace
 
     where = f"{opened.dist_info}/RECORD"
     unhashed = {where, *(f"{opened.dist_info}/{name}" for name in _SIGNATURES)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from mealkit._value import asdict, dataclass
 
 Direction = Literal["maximize", "minimize"]
 

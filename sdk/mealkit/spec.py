@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from mealkit._value import asdict, dataclass, field
 
 from .errors import ProjectError
 from .metrics import Direction
