@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from typing import BinaryIO
 
-_MOST = 8 << 20  # bytes read before all pages are given back
+_MOST = 2 << 20  # bytes read before all pages are given back
 
 
 class Pages:
