@@ -20,6 +20,7 @@ from mealkit.project import Project
 from .note import Notes, noted_inputs, read_notes, with_notes
 from .own import own_requirements
 from .redact import redact
+from .relock import is_settled, worth_a_try
 from .requirement import check_no_secret, relative_paths, requirements, source_inputs, without_credentials, write_input
 
 LOCK_NAME = "pylock.toml"
@@ -116,11 +117,19 @@ def _resolve(project: Project, path: Path, environment: Mapping[str, str], upgra
     with tempfile.TemporaryDirectory(prefix="mealkit-lock-") as name:
         folder = Path(name)
         output = folder / LOCK_NAME
-        if path.is_file() and not upgrade and _is_lock(path):
-            shutil.copyfile(path, output)
+        old = path.read_text(encoding="utf-8") if path.is_file() and not upgrade and _is_lock(path) else None
         inputs = {project.name: requirements(project), "mealkit-runtime": own_requirements()}
         (folder / "mealkit-runtime.in").write_text("\n".join(own_requirements()) + "\n", encoding="utf-8")
         files = [write_input(project, folder), "mealkit-runtime.in"]
+        if old is not None:
+            output.write_text(old, encoding="utf-8")
+            asked = [text for texts in inputs.values() for text in texts]
+            if environment.get("UV_OFFLINE", "0") in ("", "0", "false") and worth_a_try(old, asked):
+                with contextlib.suppress(MealkitError):
+                    _run_uv(project, folder, files, output, {**environment, "UV_OFFLINE": "1"}, inputs)
+                    if is_settled(old, new := output.read_text(encoding="utf-8"), asked):
+                        return new
+                output.write_text(old, encoding="utf-8")
         _run_uv(project, folder, files, output, environment, inputs)
         return output.read_text(encoding="utf-8")
 
