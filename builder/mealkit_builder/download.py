@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _PARALLEL = 8
 _CHUNK = 1 << 18
 _TRIES = 3
+_INDEX_VARIABLES = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"),
+)
 
 Progress = Callable[[WheelFile, int], None]
 """Called with a wheel and the number of its bytes that just came."""
@@ -195,18 +200,32 @@ def _refused(wheel: WheelFile, host: str, status: int) -> MealkitError:
 
 
 def _credentials(host: str) -> dict[str, str]:
-    """Basic authentication for a private index from the user's ``.netrc``."""
+    """Basic authentication for a private index: from the user's ``.netrc``, else from the index that uv is set to.
+
+    A lock holds no user and no password, so what stands in ``UV_INDEX_URL`` must be found again.
+    """
     import netrc
 
     try:
         found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
     except (OSError, netrc.NetrcParseError):
-        return {}
-    if found is None:
+        found = None
+    user, password = (found[0], found[2] or "") if found else _index_credentials(host)
+    if not user and not password:
         return {}
     from urllib3.util import make_headers
 
-    return dict(make_headers(basic_auth=f"{found[0]}:{found[2]}"))
+    return dict(make_headers(basic_auth=f"{user}:{password}"))
+
+
+def _index_credentials(host: str) -> tuple[str, str]:
+    """User and password for a host in the variables that name indexes; both empty where there are none."""
+    for variable in _INDEX_VARIABLES:
+        for text in re.split(r"[\s,]+", os.environ.get(variable, "")):
+            parts = urlsplit(text[text.find("http") :] if "http" in text else "")
+            if parts.hostname == host and (parts.username or parts.password):
+                return unquote(parts.username or ""), unquote(parts.password or "")
+    return "", ""
 
 
 def _pools() -> Callable[[str], urllib3.PoolManager]:

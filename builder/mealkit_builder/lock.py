@@ -184,8 +184,9 @@ def _refusal(project: Project, said: str, inputs: Mapping[str, Sequence[str]]) -
     """The error behind the resolver's words."""
     if re.search(r"error sending request|Failed to fetch|timed out|Connection refused|dns error", said):
         address = re.search(r"https?://(?:[^/@\s`]*@)?([^/\s`]+)", said)
+        causes = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
         return UnreachableError(
-            f"the package index gave no answer: {said.splitlines()[-1].strip().removeprefix('cause: ')}",
+            f"the package index gave no answer: {redact(causes[-1].removeprefix('cause: '))}",
             where=address[1] if address else str(project.file),
             hint="check the network, and the index that uv is set to (UV_INDEX_URL, uv.toml), then retry",
         )
