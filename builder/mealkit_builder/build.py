@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,18 @@ from mealkit.project import Project, read_project
 
 from .assembly import BASE_PYTHON_LABEL, assemble
 from .base import Base, BasePython, read_python, resolve_base, write_python
-from .component import check_names
+from .cache_tag import is_shared
 from .describing import read_spec
 from .digest import digest_bytes
 from .image import Image
-from .ingredient import Ingredient, own_ingredient, recipe_ingredients, wheel_ingredients
-from .interpreter import Interpreter, find_interpreter, remembered_interpreter
+from .ingredient import Ingredient, recipe_ingredients
+from .interpreter import Interpreter
 from .kitchen import Tally, cook
 from .layer import Layer
 from .layout import Layout
 from .location import open_cache, open_location
 from .lock import LOCK_NAME, Lock, make_lock, read_lock
+from .need import Need, check_wheels, compiler_for, gather
 from .place import Places
 from .platform import Platform, host_platform, parse_platform
 from .progress import Reporter, Silent
@@ -60,6 +60,7 @@ class BuildRequest:
         bytecode: Whether to put the packages' bytecode into the image.
         engine: ``oci``, or ``docker`` for a Dockerfile.
         use_cache: Whether layers of the last image, of cache tags and of the local index are taken.
+        verify_cache: Whether layers that are known are made anew, and compared, before they are used.
         keep_record: Whether the record is kept in ``.mealkit``.
         locked: Refuse to build when the lock is missing or out of date, instead of making it.
         environment: The process' environment.
@@ -74,6 +75,7 @@ class BuildRequest:
     engine: Literal["oci", "docker"] = "oci"
     bytecode: bool = True
     use_cache: bool = True
+    verify_cache: bool = False
     keep_record: bool = True
     locked: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -196,7 +198,7 @@ class _Build:
             )  # fmt: skip
         self.reporter.stage("pushing")
         with ThreadPoolExecutor(1, "mealkit-tell") as beside:
-            told = self._tell(images, beside) if self.tally.new else None
+            told = self._tell(images, beside)
             report = push_image(
                 images[0] if len(images) == 1 else images,
                 self.target,
@@ -211,10 +213,14 @@ class _Build:
             self.reporter.note(f"the cache tags were not written: {why}")
         return report
 
-    def _tell(self, images: Sequence[Image], beside: ThreadPoolExecutor) -> Future[str | None]:
+    def _tell(self, images: Sequence[Image], beside: ThreadPoolExecutor) -> Future[str | None] | None:
         """Write cache tags beside the image's own documents: the layers above the bases are all there now."""
-        layers = [[layer for layer in image.layers if layer.key] for image in images]
-        return beside.submit(self.tiers.tell, layers, frozenset(self.tally.new))
+        layers = [[layer for layer in image.layers if is_shared(layer.key)] for image in images]
+        # Made without the cache, they are told anew, whatever was told before.
+        new = {
+            layer.key for each in layers for layer in each if layer.key in self.tally.new or not self.request.use_cache
+        }
+        return beside.submit(self.tiers.tell, layers, new) if new or self.tiers.untold else None
 
     def _mounts(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> dict[str, str]:
         """For layers that are not known here: another repository of the same registry that has them."""
@@ -270,12 +276,7 @@ class _Build:
         recipe = recipe_ingredients(self.project, spec, python.minor, interpreter, self.store)
         ahead = [executor.submit(self._make_ahead, one) for one in recipe]
         wheels = self._wheels(base, executor)
-        check_names(self.project, [wheel.name for wheel in wheels])
-        ingredients = (
-            *wheel_ingredients(wheels, python.minor, interpreter, self.store),
-            own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, self.store),
-            *recipe,
-        )
+        need = gather(self.project, spec, python, interpreter, wheels, self.store, recipe)
         last = previous.result()
         for made in ahead:
             made.result()
@@ -283,12 +284,17 @@ class _Build:
         if last is not None and self.trust:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
             known |= last.known
+        if self.request.verify_cache and self.trust:
+            again = partial(gather, self.project, spec, python, interpreter, wheels)
+            self._check_cache(need, lambda store: again(store).ingredients, there)
         self.reporter.stage("making layers")
         target = self.target if self.request.engine == "oci" else None
         use_cache = self.request.use_cache
         look = partial(self.tiers.look, trust=self.trust) if use_cache and target is not None else None
-        layers = cook(ingredients, there, target, self.store, self.reporter, self.tally, use_cache=use_cache, look=look)
-        self._check_conflicts(wheels, python.minor)
+        layers = cook(
+            need.ingredients, there, target, self.store, self.reporter, self.tally, use_cache=use_cache, look=look
+        )
+        check_wheels(need.wheels, python.minor, self.store)
         known |= {layer.digest for layer in layers}
         return assemble(
             base.image,
@@ -300,7 +306,7 @@ class _Build:
             base_digest=base.digest,
             bytecode=interpreter is not None,
             base_python=write_python(base),
-            packages=[f"{wheel.name}=={wheel.version}" for wheel in wheels],
+            packages=[f"{wheel.name}=={wheel.version}" for wheel in need.wheels],
         )
 
     def _wheels(self, base: Base, executor: Executor) -> tuple[WheelFile, ...]:
@@ -340,35 +346,20 @@ class _Build:
             self.store.layer(recipe.key, lambda: recipe.make(()))
 
     def _interpreter(self, python: BasePython) -> Interpreter | None:
-        """What compiles the image's bytecode; None with a note where this machine has none of its version."""
         if not self.request.bytecode:
             return None
-        environment = self.request.environment
-        found = (
-            find_interpreter(python.minor, environment)
-            if python.version is None
-            else remembered_interpreter(python.minor, environment, python.version, self.store)
-        )
-        if found is None:
-            self.reporter.note(
-                f"no Python {python.minor} on this machine: the image goes without bytecode and starts slower "
-                f"(uv python install {python.minor})"
-            )
-        return found
+        return compiler_for(python, self.request.environment, self.store, self.reporter)
 
-    def _check_conflicts(self, wheels: Sequence[WheelFile], minor: str) -> None:
-        """Once for each set of wheels that are all here: no two may bring different files to one place."""
-        key = hashlib.sha256(
-            "\n".join(sorted(map(repr, ((w.sha256, w.left_out) for w in wheels)))).encode()
-        ).hexdigest()
-        if self.store.read_fact("compatible", key) is not None:
-            return
-        if not all(self.store.has_blob(wheel.sha256) for wheel in wheels):
-            return  # the layers of those that are not here are known, and were checked where they were made
-        from .layering import check_conflicts
+    def _check_cache(
+        self, need: Need, gather_in: Callable[[Store], Sequence[Ingredient]], there: Mapping[str, Layer]
+    ) -> None:
+        """Make anew what anybody says to know, and compare, before it is used."""
+        from .cache_check import check_claims, claims_of
 
-        check_conflicts((replace(wheel, path=self.store.blob_path(wheel.sha256)) for wheel in wheels), minor)
-        self.store.write_fact("compatible", key, True)
+        self.reporter.stage("checking the cache")
+        claims = claims_of(need.ingredients, there, self.tiers.told(need.ingredients), self.store)
+        count = check_claims(claims, gather_in, self.store, self.target.open_blob, self.reporter)
+        self.reporter.note(f"{count} known layers were made anew and compared: the same bytes")
 
     def _open(self, digest: str, bases: Sequence[Base]) -> BinaryIO:
         """The bytes of a layer: in the store if we made it, else where the base is."""

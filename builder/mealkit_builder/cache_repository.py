@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
+from mealkit._value import dataclass
 from mealkit.errors import UsageError
 
 from .cache_tag import is_cache_tag, read_cache_manifest

@@ -6,9 +6,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from mealkit._value import dataclass
 from mealkit.errors import storage_error
 
 from .rootfs import removing

@@ -82,6 +82,15 @@ class Tiers:
         if self._shared is not None:
             self._shared.close()
 
+    @property
+    def untold(self) -> bool:
+        """Whether a lock that was asked for has no tag that tells all of it."""
+        return bool(self._lacking)
+
+    def told(self, whole: Sequence[Ingredient]) -> dict[str, tuple[Layer, Teller]]:
+        """All that cache tags, or the other images of a layout folder, tell of an image's layers."""
+        return self._told([one for one in whole if is_shared(one.key)], whole, {})
+
     def look(
         self,
         ingredients: Sequence[Ingredient],

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     help="oci: mealkit's own, no daemon. docker: a Dockerfile built by the Docker engine.",
 )
 @click.option("--locked", is_flag=True, help="Fail when the lock is missing or out of date.")
-@click.option("--no-cache", is_flag=True, help="Make every layer anew.")
+@click.option("--no-cache", is_flag=True, help="Make every layer anew; use and believe nothing that is known.")
+@click.option("--verify-cache", is_flag=True, help="Make known layers anew too, and compare them before they are used.")
 @click.option("--no-bytecode", is_flag=True, help="Leave the packages' bytecode out: smaller, but slower to start.")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Add the image's record to FILE too.")
 @click.option(
@@ -54,6 +55,7 @@ def build(
     engine: str,
     locked: bool,
     no_cache: bool,
+    verify_cache: bool,
     no_bytecode: bool,
     record: Path | None,
     digest_file: Path | None,
@@ -76,6 +78,8 @@ def build(
     from mealkit_builder.build import BuildRequest
     from mealkit_builder.build import build as build_image
 
+    if no_cache and verify_cache:
+        raise click.UsageError("--no-cache and --verify-cache exclude each other: without a cache nothing is compared.")
     if push and to is None:
         to = repository_of(project)
     request = BuildRequest(
@@ -87,6 +91,7 @@ def build(
         engine=engine,  # type: ignore[arg-type]  # click checked it
         bytecode=not no_bytecode,
         use_cache=not no_cache,
+        verify_cache=verify_cache,
         locked=locked,
         environment=dict(os.environ),
     )
