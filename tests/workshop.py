@@ -21,6 +21,7 @@ from images import tiny_layer
 
 from mealkit.project import read_project
 from mealkit_builder.build import BuildRequest, build
+from mealkit_builder.finishing import complete_lock
 from mealkit_builder.image import Image, ImageConfig, append
 from mealkit_builder.layout import Layout
 from mealkit_builder.lock import LOCK_NAME, make_lock
@@ -177,7 +178,11 @@ class Workshop:
         if lock and not dependencies:
             premade = self.pantry / LOCK_NAME
             if not premade.exists():
-                made = make_lock(read_project(root), self.environment)
+                # As `mealkit lock` makes it: with the sizes that a folder of wheels does not tell. In a cache of its
+                # own, so that the recipe's build finds nothing fetched.
+                elsewhere = {**self.environment, "MEALKIT_CACHE": str(self.pantry / "cache")}
+                project = read_project(root)
+                made = complete_lock(make_lock(project, elsewhere), project, elsewhere)
                 premade.write_text(made.text)
             shutil.copyfile(premade, root / LOCK_NAME)
         return root
