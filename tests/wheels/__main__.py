@@ -8,22 +8,16 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from as_installed import MINOR, UV, by_layer, by_pip, by_uv, compare, true_record
+from as_installed import MINOR, by_layer, by_pip, by_uv, compare, named, resolve, select, true_record
 
 from mealkit.errors import MealkitError
 from mealkit_builder.download import Fetch
-from mealkit_builder.lock import Lock
-from mealkit_builder.platform import host_platform
-from mealkit_builder.selection import select_wheels
 from mealkit_builder.store import Store
 
 NAMES = Path(__file__).with_name("most_downloaded.txt")
@@ -42,8 +36,7 @@ def main() -> int:
     names = given.only or [line for line in NAMES.read_text().splitlines() if line and not line.startswith("#")]
     results, started = [], time.perf_counter()
     lock = resolve(names, given.folder)
-    major, minor = platform.libc_ver()[1].split(".")[:2]
-    wheels = select_wheels(lock, MINOR, host_platform(), "glibc", (int(major), int(minor)), store)
+    wheels = select(lock, store)
     small = [wheel for wheel in wheels if wheel.size <= MOST]
     fetch = Fetch(small, store)
     for number, wheel in enumerate(wheels, 1):
@@ -53,11 +46,7 @@ def main() -> int:
             result["skipped"] = f"larger than {MOST // 1_000_000} MB"
             continue
         got = fetch.get(wheel)
-        # Installers go by the file's name.
-        named = given.folder / "wheels" / wheel.filename
-        named.parent.mkdir(exist_ok=True)
-        if not named.exists():
-            os.link(got.path, named)
+        file = named(got, given.folder / "wheels")
         try:
             ours = by_layer(got, store, given.folder / "layer")
         except MealkitError as error:
@@ -66,7 +55,7 @@ def main() -> int:
             continue
         result["files"], result["record"] = len(ours), true_record(ours)
         for tool, install in (("uv", by_uv), ("pip", by_pip)):
-            difference = compare(install(named, given.folder / "venv"), ours)
+            difference = compare(install([file], given.folder / "venv"), ours)
             result[tool] = {"documented": difference.documented, "other": difference.other}
         wrong = [*result["record"], *(f"{tool}: {line}" for tool in ("uv", "pip") for line in result[tool]["other"])]
         lines = "".join(f"\n      {line}" for line in wrong[:6])
@@ -75,16 +64,6 @@ def main() -> int:
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
     return summary(results, time.perf_counter() - started)
-
-
-def resolve(names: list[str], folder: Path) -> Lock:
-    """The newest version of each package, as uv locks it."""
-    (folder / "names.in").write_text("\n".join(names) + "\n")
-    path = folder / "pylock.toml"
-    command = [UV, "pip", "compile", str(folder / "names.in"), "--no-deps", "--universal", "--quiet", "--no-header",
-               "--no-annotate", "--format", "pylock.toml", "--python-version", MINOR, "-o", str(path)]  # fmt: skip
-    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
-    return Lock(path, path.read_text())
 
 
 def summary(results: list[dict], seconds: float) -> int:

@@ -6,25 +6,31 @@ must be none.
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
 import os
+import platform
 import re
 import shutil
 import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mealkit_builder.layering import VENV, Group, build_wheel_layer
+from mealkit_builder.lock import Lock
+from mealkit_builder.platform import host_platform
+from mealkit_builder.selection import select_wheels
 from mealkit_builder.store import Store
 from mealkit_builder.wheel import WheelFile
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
+FOLDER = Path(__file__).parent
 UV = str(Path(sys.executable).with_name("uv"))
 
 _NOTES = ("REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
@@ -70,29 +76,29 @@ def environment(folder: Path) -> Path:
     return folder
 
 
-def by_uv(wheel: Path, folder: Path) -> Tree:
-    """What ``uv pip install`` makes of a wheel."""
+def by_uv(wheels: Sequence[Path], folder: Path) -> Tree:
+    """What ``uv pip install`` makes of wheels."""
     command = [UV, "pip", "install", "-q", "--no-deps", "--no-index", "--no-config", "--link-mode", "copy"]
-    return _installed(command, wheel, folder, ("--python", str(folder / "bin/python")))
+    return _installed(command, wheels, folder, ("--python", str(folder / "bin/python")))
 
 
-def by_pip(wheel: Path, folder: Path) -> Tree:
-    """What ``pip install --no-compile`` makes of a wheel."""
+def by_pip(wheels: Sequence[Path], folder: Path) -> Tree:
+    """What ``pip install --no-compile`` makes of wheels."""
     command = [sys.executable, "-m", "pip", "--isolated", "--python", str(folder / "bin/python"), "install", "-q"]
     command += ["--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check", "--root-user-action=ignore"]
-    return _installed(command, wheel, folder, ())
+    return _installed(command, wheels, folder, ())
 
 
-def _installed(command: list[str], wheel: Path, folder: Path, further: tuple[str, ...]) -> Tree:
+def _installed(command: list[str], wheels: Sequence[Path], folder: Path, further: tuple[str, ...]) -> Tree:
     environment(folder)
     before = {path for path in folder.rglob("*") if not path.is_dir()}
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_"))}
     clean |= {key: os.environ[key] for key in ("UV_CACHE_DIR",) if key in os.environ}
     done = subprocess.run(
-        [*command, *further, str(wheel)], capture_output=True, text=True, timeout=300, umask=0o022, env=clean
+        [*command, *further, *map(str, wheels)], capture_output=True, text=True, timeout=300, umask=0o022, env=clean
     )
     if done.returncode:
-        raise RuntimeError(f"{command[0]} refuses {wheel.name}: {done.stderr}")
+        raise RuntimeError(f"{command[0]} refuses: {done.stderr}")
     return {
         path.relative_to(folder).as_posix(): File(stat.S_IMODE(path.stat().st_mode), path.read_bytes())
         for path in folder.rglob("*")
@@ -148,6 +154,8 @@ def _compare_file(path: str, their: File, our: File, result: Difference) -> None
             result.note(f"mode {their.mode:o} becomes {our.mode:o}", path)
         elif path.endswith(".dist-info/RECORD"):
             result.note("RECORD that may be executed", path)
+        elif path.startswith("bin/") and our.mode & 0o111:
+            result.note("script that may be executed", path)
         elif path.startswith("bin/") or not our.mode & 0o111:
             result.other.append(f"{path}: mode {their.mode:o}, in the layer {our.mode:o}")
         else:
@@ -200,6 +208,33 @@ def _script(data: bytes) -> object:
     return hashlib.sha256(rest).hexdigest()
 
 
+def resolve(names: Sequence[str], folder: Path) -> Lock:
+    """These packages and no others, as uv locks them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "names.in").write_text("\n".join(names) + "\n")
+    path = folder / "pylock.toml"
+    command = [UV, "pip", "compile", str(folder / "names.in"), "--no-deps", "--universal", "--quiet", "--no-header",
+               "--no-annotate", "--format", "pylock.toml", "--python-version", MINOR, "-o", str(path)]  # fmt: skip
+    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    return Lock(path, path.read_text())
+
+
+def select(lock: Lock, store: Store) -> tuple[WheelFile, ...]:
+    """The wheels for this machine and Python."""
+    major, minor = platform.libc_ver()[1].split(".")[:2]
+    return select_wheels(lock, MINOR, host_platform(), "glibc", (int(major), int(minor)), store)
+
+
+def named(wheel: WheelFile, folder: Path) -> Path:
+    """The fetched file under its own name, by which installers go."""
+    assert wheel.path is not None
+    path = folder / wheel.filename
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        os.link(wheel.path, path)
+    return path
+
+
 def true_record(tree: Tree) -> list[str]:
     """What is wrong with the RECORDs of a layer: each file listed once, with its own hash and size."""
     wrong, listed = [], set()
@@ -214,8 +249,6 @@ def true_record(tree: Tree) -> list[str]:
                 continue
             algorithm, _, value = digest.partition("=")
             data = tree[target].data if target in tree else b""
-            import base64
-
             made = base64.urlsafe_b64encode(hashlib.new(algorithm, data).digest()).decode().rstrip("=")
             if (made, str(len(data))) != (value, size or str(len(data))):
                 wrong.append(f"{path}: the line of {name} is wrong")
