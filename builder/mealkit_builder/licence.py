@@ -1,0 +1,41 @@
+"""Licences of wheels, from their METADATA: an SPDX expression where there is one, else its own words."""
+
+from __future__ import annotations
+
+import re
+
+_LONGEST = 100  # characters; some packages have their licence's whole text in this field
+
+
+def licence_of(metadata: str) -> str:
+    """The licence in a METADATA file's text; empty where it tells none.
+
+    ``License-Expression`` (PEP 639) is taken before ``License`` when that is short, and this before a classifier.
+    """
+    head = re.split(r"\r?\n\r?\n", metadata, maxsplit=1)[0]
+    fields: dict[str, list[str]] = {}
+    for line in head.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and not line[:1].isspace():
+            fields.setdefault(name.strip().lower(), []).append(value.strip())
+    for name in ("license-expression", "license"):
+        for value in fields.get(name, ()):
+            if value and len(value) <= _LONGEST and value.upper() != "UNKNOWN":
+                return canonical(value) or value
+    named = [text.rpartition("::")[2].strip() for text in fields.get("classifier", ()) if text.startswith("License ::")]
+    return named[0] if len(named) == 1 else ""
+
+
+def canonical(text: str) -> str:
+    """An SPDX licence expression in its canonical spelling; empty where the text is none."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    try:
+        return str(canonicalize_license_expression(text))
+    except (InvalidLicenseExpression, ValueError):
+        return ""
+
+
+def is_expression(text: str) -> bool:
+    """Whether this is an SPDX licence expression without names of its own."""
+    return canonical(text) == text and "LicenseRef-" not in text
