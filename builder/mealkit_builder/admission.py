@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mealkit.errors import RefusedError
+
 from .evidence import PREDICATES, Evidence, gather
 from .key import PublicKey
 from .location import open_location
 from .platform import Platform
 from .policy import Policy, check_policy, find_policy, read_policy, rule_identity
+from .reference import EngineLocation, parse_location
 from .signature import Signature
 from .verification import Identity, any_identity, good_signatures, identity_of
 
@@ -106,6 +109,12 @@ def admit_by_policy(
     path = find_policy(named, environment)
     if path is None:
         return url
+    if isinstance(parse_location(url), EngineLocation):
+        raise RefusedError(
+            "an image in the local engine has no signature that a policy could check",
+            where=f"{url} (policy {path})",
+            hint="name it in its registry, or in a layout folder",
+        )
     return admit(url, environment, policy=read_policy(path), platform=platform).url
 
 

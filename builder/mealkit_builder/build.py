@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import mealkit
 from mealkit._value import dataclass, field, replace
@@ -45,6 +45,9 @@ from .target import MissingBlobError
 from .tier import Tiers
 from .wheel import WheelFile
 
+if TYPE_CHECKING:
+    from .key import PrivateKey
+
 
 @dataclass(frozen=True)
 class BuildRequest:
@@ -63,6 +66,8 @@ class BuildRequest:
         verify_cache: Whether layers that are known are made anew, and compared, before they are used.
         keep_record: Whether the record is kept in ``.mealkit``.
         locked: Refuse to build when the lock is missing or out of date, instead of making it.
+        attest: Attach an SBOM for each platform, and provenance; as ``[tool.mealkit.image] attest`` says too.
+        sign_key: Signs the image, and what is attached to it.
         environment: The process' environment.
     """
 
@@ -78,6 +83,8 @@ class BuildRequest:
     verify_cache: bool = False
     keep_record: bool = True
     locked: bool = False
+    attest: bool = False
+    sign_key: PrivateKey | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -124,6 +131,12 @@ class _Build:
         self.store = Store(default_store_root(dict(request.environment)))
         self.tally = Tally(told=reporter.layer)
         self.trust = request.use_cache
+        self.selected: dict[Platform, tuple[WheelFile, ...]] = {}
+        self.identity = ""
+        if request.sign_key is not None:
+            from .attestation import signing_identity
+
+            self.identity = signing_identity(location, project)  # before anything is built, for it may be refused
         shared, has_tags = open_cache(project.image.cache, location, request.environment, reporter)
         self.tiers = Tiers(target, self.store, shared=shared, tags=has_tags)
         self.lock: Lock
@@ -175,6 +188,8 @@ class _Build:
                 images.append(self._image(base, base_name, spec, previous[platform], known, executor))
         try:
             report = self._bring(images, list(bases.values()), known)
+            if self.request.attest or self.project.image.attest or self.request.sign_key is not None:
+                self._attest(report, images, bases, base_name, spec)
         finally:
             for base in bases.values():
                 base.close()
@@ -212,6 +227,28 @@ class _Build:
         if why is not None and self.project.image.cache:
             self.reporter.note(f"the cache tags were not written: {why}")
         return report
+
+    def _attest(
+        self,
+        report: PushReport,
+        images: Sequence[Image],
+        bases: Mapping[Platform, Base],
+        base_name: str,
+        spec: str,
+    ) -> None:
+        """Attach to the image what was asked for."""
+        from .attestation import Made, attest_build
+
+        self.reporter.stage("attaching")
+        made = Made(
+            self.project, report, tuple(images), bases, self.selected, base_name, self.request.engine,
+            self.lock.digest, digest_bytes(spec.encode()), self.revision.result(),
+        )  # fmt: skip
+        attest_build(
+            made, self.target, self.store, self.request.environment,
+            attest=self.request.attest or self.project.image.attest,
+            key=self.request.sign_key, identity=self.identity,
+        )  # fmt: skip
 
     def _tell(self, images: Sequence[Image], beside: ThreadPoolExecutor) -> Future[str | None] | None:
         """Write cache tags beside the image's own documents: the layers above the bases are all there now."""
@@ -276,6 +313,7 @@ class _Build:
         recipe = recipe_ingredients(self.project, spec, python.minor, interpreter, self.store)
         ahead = [executor.submit(self._make_ahead, one) for one in recipe]
         wheels = self._wheels(base, executor)
+        self.selected[base.platform] = wheels
         need = gather(self.project, spec, python, interpreter, wheels, self.store, recipe)
         last = previous.result()
         for made in ahead:

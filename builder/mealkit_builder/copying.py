@@ -38,8 +38,19 @@ class Copied:
     reused: int
 
 
-def copy_image(url: str, to: str, tags: Sequence[str], environment: Mapping[str, str], reporter: Reporter) -> Copied:
+def copy_image(
+    url: str,
+    to: str,
+    tags: Sequence[str],
+    environment: Mapping[str, str],
+    reporter: Reporter,
+    *,
+    attached: bool = True,
+) -> Copied:
     """Copy an image, or an index with all its images; blobs first, manifests last, then the tags.
+
+    With ``attached``, what is attached to them – signatures, SBOM, provenance – goes along, before the tags: who sees
+    the tag finds it.
 
     Raises:
         NotFoundError: there is no such image.
@@ -63,6 +74,10 @@ def copy_image(url: str, to: str, tags: Sequence[str], environment: Mapping[str,
         uploaded, reused = _copy_blobs(list(blobs.values()), source, target, reporter)
         for child in inner:
             target.put_manifest(child[0], child[1], child[2])
+        if attached:
+            from .companion import copy_companions
+
+            copy_companions(source, target, [digest, *(child[2] for child in inner)])
         names = tuple(tags) or ((destination.tag,) if destination.tag else ())
         for name in names or (digest,):
             target.put_manifest(data, media_type, name)

@@ -60,6 +60,14 @@ def read_revision(root: Path, environment: Mapping[str, str]) -> Revision:
     return Revision(commit, dirty, int(fixed) if fixed is not None else time)
 
 
+def read_remote(root: Path) -> str:
+    """The address that git has for ``origin``, as it stands in its configuration; empty where there is none.
+
+    It may hold a password: see :func:`~mealkit_builder.provenance.plain_remote`.
+    """
+    return _git(root, "config", "--get", "remote.origin.url").strip()
+
+
 def _git(root: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(

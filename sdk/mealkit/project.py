@@ -20,7 +20,7 @@ _ITSELF = re.compile(r"\s*([A-Za-z0-9._-]+)\s*\[([^\]]*)\]\s*")
 _RECIPE_KEYS = (*ROLES, "kind", "target", "keys", "inputs", "metrics", "resources", "image", "packages")
 _IMAGE_KEYS = (
     *("base", "repository", "cache", "platforms", "python", "user", "env", "apt", "dockerfile"),
-    *("extras", "leave-out", "wheels"),
+    *("extras", "leave-out", "wheels", "attest"),
 )
 
 
@@ -43,6 +43,7 @@ class ImageSettings:
         leave_out: By distribution, files that the image gets from another one: globs of paths below ``site-packages``,
             or below the environment, such as ``bin/NAME``.
         wheels: The folder that wheels built from sources are kept in, to be committed; None: only the cache.
+        attest: Whether every build attaches an SBOM and provenance to the image.
     """
 
     base: str = "host"
@@ -57,6 +58,7 @@ class ImageSettings:
     extras: tuple[str, ...] = ()
     leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wheels: str | None = None
+    attest: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,11 @@ class _Reader:
             raise self._error(
                 "tool.mealkit.image.user", f"not a numeric user: {user!r}", 'use "UID", "UID:GID" or "root"'
             )
+        attest = image.get("attest", False)
+        if not isinstance(attest, bool):
+            raise self._error("tool.mealkit.image.attest", "attest must be true or false", "write attest = true")
         return ImageSettings(
+            attest=attest,
             base=self._optional("base", image, "tool.mealkit.image") or ImageSettings.base,
             repository=self._optional("repository", image, "tool.mealkit.image"),
             cache=self._optional("cache", image, "tool.mealkit.image"),

@@ -25,6 +25,7 @@ _COMMANDS = {
     "cache": ("cache", "Show and prune what builds keep, here or in a repository."),
     "sign": ("sign", "Sign an image with a local key, or make one."),
     "verify": ("verify", "Check an image's signatures, and whether the policy allows it."),
+    "sbom": ("sbom", "Print what an image is made of, as CycloneDX or SPDX."),
     "inspect": ("inspect", "Read what an image offers, without pulling it."),
     "tree": ("tree", "Tell what each package weighs in an image."),
     "diff": ("diff", "Tell what one image has otherwise than another."),
@@ -40,7 +41,7 @@ _COMMANDS = {
 _SECTIONS = {
     "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
     "Build its image": ("lock", "build", "push", "pipeline", "cache"),
-    "Trust an image": ("sign", "verify"),
+    "Trust an image": ("sign", "verify", "sbom"),
     "Use an image": ("inspect", "tree", "diff", "run"),
     "Shell": ("completion",),
 }

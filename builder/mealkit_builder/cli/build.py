@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Make every layer anew; use and believe nothing that is known.")
 @click.option("--verify-cache", is_flag=True, help="Make known layers anew too, and compare them before they are used.")
 @click.option("--no-bytecode", is_flag=True, help="Leave the packages' bytecode out: smaller, but slower to start.")
+@click.option("--attest", is_flag=True, help="Attach an SBOM and provenance to the image.")
+@click.option("--sign-key", metavar="FILE", help="Sign the image with this private key (PEM, or env://NAME).")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Add the image's record to FILE too.")
 @click.option(
     "--digest-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the image's digest to FILE."
@@ -57,6 +59,8 @@ def build(
     no_cache: bool,
     verify_cache: bool,
     no_bytecode: bool,
+    attest: bool,
+    sign_key: str | None,
     record: Path | None,
     digest_file: Path | None,
     metadata_file: Path | None,
@@ -74,6 +78,7 @@ def build(
       mealkit build --push                     to the project's repository
       mealkit build --to localhost:5000/shop   to another one
       mealkit build --to oci:/srv/images --json
+      mealkit build --push --attest --sign-key team.key
     """  # noqa: D301
     from mealkit_builder.build import BuildRequest
     from mealkit_builder.build import build as build_image
@@ -82,6 +87,13 @@ def build(
         raise click.UsageError("--no-cache and --verify-cache exclude each other: without a cache nothing is compared.")
     if push and to is None:
         to = repository_of(project)
+    key = None
+    if sign_key is not None:
+        from mealkit_builder.key import load_private_key
+
+        from .sign import ask
+
+        key = load_private_key(sign_key, os.environ, ask)
     request = BuildRequest(
         project=project,
         to=to,
@@ -93,6 +105,8 @@ def build(
         use_cache=not no_cache,
         verify_cache=verify_cache,
         locked=locked,
+        attest=attest,
+        sign_key=key,
         environment=dict(os.environ),
     )
     reporter = TerminalReporter(quiet or as_json)

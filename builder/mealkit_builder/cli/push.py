@@ -19,9 +19,14 @@ from ._progress import TerminalReporter
     "--to", metavar="PLACE", help="Where to: host/repo[:tag] or oci:DIR.  [default: the project's repository]"
 )
 @click.option("--tag", "-t", "tags", multiple=True, help="A tag; may be repeated.  [default: those of the build]")
+@click.option("--without-attached", is_flag=True, help="Leave signatures, SBOM and provenance behind.")
 @json_option
-def push(url: str | None, project: Path, to: str | None, tags: tuple[str, ...], as_json: bool) -> None:
+def push(
+    url: str | None, project: Path, to: str | None, tags: tuple[str, ...], without_attached: bool, as_json: bool
+) -> None:
     """Copy the image URL, by default the last one built here, to a repository; its digest stays.
+
+    What is attached to it goes along: signatures, SBOM, provenance.
 
     \b
     Examples:
@@ -45,7 +50,7 @@ def push(url: str | None, project: Path, to: str | None, tags: tuple[str, ...], 
         tags = tags or (() if tag_of(to) else records[-1].tags)
     reporter = TerminalReporter(as_json)
     try:
-        copied = copy_image(url, to, tags, os.environ, reporter)
+        copied = copy_image(url, to, tags, os.environ, reporter, attached=not without_attached)
     finally:
         reporter.clear()
     if as_json:
