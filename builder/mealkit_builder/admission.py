@@ -13,7 +13,7 @@ from .evidence import PREDICATES, Evidence, gather
 from .key import PublicKey
 from .location import open_location
 from .platform import Platform
-from .policy import Policy, check_policy, find_policy, read_policy, rule_identity
+from .policy import Policy, check_policy, read_policy, rule_identity
 from .reference import EngineLocation, parse_location
 from .signature import Signature
 from .verification import Identity, any_identity, good_signatures, identity_of
@@ -97,18 +97,13 @@ def admit(
         place.close()
 
 
-def admit_by_policy(
-    url: str, environment: Mapping[str, str], named: Path | None = None, platform: Platform | None = None
-) -> str:
-    """The URL by digest of an image that the machine's policy allows; ``url`` itself where there is no policy.
+def admit_by_policy(url: str, environment: Mapping[str, str], path: Path, platform: Platform | None = None) -> str:
+    """The URL by digest of an image that the policy in a file allows.
 
     Raises:
         RefusedError: the policy does not allow the image.
         PolicyError: the policy is wrong; nothing is allowed then.
     """
-    path = find_policy(named, environment)
-    if path is None:
-        return url
     if isinstance(parse_location(url), EngineLocation):
         raise RefusedError(
             "an image in the local engine has no signature that a policy could check",

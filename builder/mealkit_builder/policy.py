@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,6 @@ from .key import PublicKey, load_public_key, parse_public_key
 from .reference import parse_reference
 from .verification import Identity, good_signatures, identity_of
 
-VARIABLE = "MEALKIT_POLICY"
 _TOP = ("allow", "deny")
 _KEYS = ("repositories", "keys", "identities", "attestations", "bases", "builders", "kinds")
 _BASE_NAME, _BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
@@ -77,23 +75,6 @@ class Policy:
             where=str(self.path),
             hint="ask who keeps the policy to allow the repository",
         )
-
-
-def find_policy(named: Path | None, environment: Mapping[str, str]) -> Path | None:
-    """The policy that holds: the named one, ``$MEALKIT_POLICY``, the user's; None where there is none.
-
-    Raises:
-        PolicyError: a file that is named is not there.
-    """
-    chosen = named or (Path(environment[VARIABLE]) if environment.get(VARIABLE) else None)
-    if chosen is not None:
-        if not chosen.is_file():
-            raise PolicyError("there is no such policy file", where=str(chosen), hint=f"check --policy, or {VARIABLE}")
-        return chosen
-    home = environment.get("XDG_CONFIG_HOME") or os.path.join(environment.get("HOME") or "~", ".config")  # noqa: PTH118
-    usual = Path(home).expanduser() / "mealkit" / "policy.toml"
-    # A policy that cannot be read must not count as none.
-    return usual if usual.exists() or usual.is_symlink() else None
 
 
 def read_policy(path: Path) -> Policy:

@@ -47,8 +47,8 @@ def run(
     """Run MODE (train, evaluate, score, describe) of the image URL; ARGUMENTS are the mode's own.
 
     Paths among the arguments are this machine's: inputs are mounted read-only, outputs so that they can be written. The
-    container has no network, a read-only root and no capabilities, and runs as you. Where there is a policy, an image that
-    it does not allow is refused.
+    container has no network, a read-only root and no capabilities, and runs as you. Where there is a policy, an image
+    that it does not allow is refused.
 
     \b
     Examples:
@@ -57,15 +57,19 @@ def run(
       mealkit run --memory 2g URL score --input new/ --model model/ --output scores/
       mealkit run URL train --help
     """  # noqa: D301
-    from mealkit_builder.admission import admit_by_policy
     from mealkit_builder.container import RunOptions, run_image
     from mealkit_builder.engine import engine_available
-    from mealkit_builder.platform import host_platform
+    from mealkit_builder.policy_file import find_policy
     from mealkit_builder.process import run_process
 
     if mode.startswith("-"):
         raise UsageError(f"{mode} stands where the mode should be", hint="write options of `run` before the URL")
-    url = admit_by_policy(url, os.environ, policy, host_platform())
+    policy = find_policy(policy, os.environ)
+    if policy is not None:
+        from mealkit_builder.admission import admit_by_policy
+        from mealkit_builder.platform import host_platform
+
+        url = admit_by_policy(url, os.environ, policy, host_platform())
     options = RunOptions(user=user, network=network, memory=memory, cpus=cpus, env=_environment(env), shm_size=shm_size)
     use_engine = runner == "container" or (runner == "auto" and engine_available(os.environ))
     click.echo(f"runner: {'container' if use_engine else 'process (no container engine answers)'}", err=True)

@@ -19,8 +19,8 @@ import click
 def sbom(url: str, form: str, platform: str | None, output: Path | None) -> None:
     """Print the software bill of materials of the image URL; no layer is pulled.
 
-    The SBOM that `mealkit build --attest` attached is preferred: it has every wheel's sha256, licences, and the packages
-    of the base's distribution. Without one it is made from the image's labels and annotations.
+    The SBOM that `mealkit build --attest` attached is preferred: it has every wheel's sha256, licences, and the
+    packages of the base's distribution. Without one it is made from the image's labels and annotations.
 
     \b
     Examples:

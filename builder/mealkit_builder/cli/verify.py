@@ -38,7 +38,8 @@ def verify(url: str, keys: tuple[str, ...], identities: tuple[str, ...], policy:
     from mealkit.errors import UsageError
     from mealkit_builder.admission import admit
     from mealkit_builder.key import load_public_key
-    from mealkit_builder.policy import find_policy, read_policy
+    from mealkit_builder.policy import read_policy
+    from mealkit_builder.policy_file import find_policy
 
     path = find_policy(policy, os.environ)
     if not keys and path is None:
