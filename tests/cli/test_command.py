@@ -17,7 +17,7 @@ from workshop import MEALKIT, Workshop
 import mealkit
 from mealkit_builder.cli import _COMMANDS, _SECTIONS, cli, main
 
-HEAVY = {"pandas", "numpy", "pyarrow", "sklearn", "docker", "jinja2", "pydantic", "rich", "requests"}
+HEAVY = {"cryptography", "pandas", "numpy", "pyarrow", "sklearn", "docker", "jinja2", "pydantic", "rich", "requests"}
 TRACE = """
 import sys
 from mealkit_builder.cli import main
