@@ -162,6 +162,7 @@ def _bill(image: Image, digest: str, base: Base, wheels: Sequence[WheelFile], st
         hashes={(wheel.name, wheel.version): wheel.sha256 for wheel in wheels},
         licences=_licences(wheels, store),
         debian=base_packages(base.image, base.image.digest, base.open_layer, store),
+        python=base.python.version or base.python.minor,
     )
 
 

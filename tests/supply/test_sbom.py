@@ -14,7 +14,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from workshop import Workshop, make_base, make_wheel
 
 from mealkit.errors import NotFoundError, UsageError
-from mealkit_builder.bill import Bill, Component, Debian, make_bill, oci_purl, pypi_purl
+from mealkit_builder.bill import Bill, Debian, make_bill, oci_purl, pypi_purl
 from mealkit_builder.cyclonedx import from_cyclonedx, to_cyclonedx
 from mealkit_builder.dpkg import parse_status
 from mealkit_builder.dsse import Malformed
@@ -45,8 +45,8 @@ def layer(kind: str, title: str, digit: str, key: str = "") -> Layer:
 def image(labels: Mapping[str, str] = LABELS) -> Image:
     layers = (
         layer("base", "", "0"),
-        layer("wheel", "numpy 2.4.6", "1", "wheel/1/cp312/" + "a" * 64),
-        layer("wheels", "2 small packages", "2", "wheels/1/cp312/" + "f" * 64),
+        layer("wheel", "numpy 2.4.6", "1", "wheel/" + "a" * 32),
+        layer("wheels", "2 small packages", "2", "wheels/" + "f" * 32),
         layer("mealkit", "mealkit 0.1.0", "3"),
         layer("recipe", "shop 1.0.0", "4"),
     )
@@ -98,7 +98,7 @@ def test_a_bill_has_all_that_is_in_the_image(bill: Bill) -> None:
     ]
     assert found["base", "python:3.12-slim", ""].sha256 == "b" * 64
     numpy, six = found["wheel", "numpy", "2.4.6"], found["wheel", "six", "1.17.0"]
-    assert (numpy.sha256, numpy.layer) == ("a" * 64, "sha256:" + "1" * 64)  # from the layer's key
+    assert (numpy.sha256, numpy.layer) == ("", "sha256:" + "1" * 64)  # nobody knows
     assert (six.sha256, six.layer, six.licence) == ("6" * 64, "sha256:" + "2" * 64, "MIT")
     assert found["recipe", "shop", "1.0.0"].layer == "sha256:" + "4" * 64
     assert found["debian", "libc6", "2.36-9+deb12u10"].purl == (
@@ -133,7 +133,7 @@ def test_an_image_that_tells_less_has_a_valid_bill_too(missing: str, tmp_path: P
     if missing == "io.mealkit.packages":  # an image from before the label: what has a layer of its own is known
         assert [one.name for one in made.components if one.kind == "wheel"] == ["numpy"]
     if missing == "io.mealkit.base.python":
-        assert Component("python", "python", "3.12", "pkg:generic/python@3.12") in made.components
+        assert not [one for one in made.components if one.kind == "python"]
 
 
 @pytest.mark.parametrize(
