@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from mealkit._value import asdict, dataclass, field, replace
 from mealkit.errors import BaseImageError, NotFoundError
@@ -17,8 +17,12 @@ from .parse import json_object
 from .platform import Platform
 from .pull import Pulled, Source, pull_image
 from .python_in_base import BasePython
-from .reference import EngineLocation, HostLocation, Reference, parse_location
+from .reference import DebianLocation, EngineLocation, HostLocation, Reference, parse_location
 from .store import Store
+
+if TYPE_CHECKING:
+    from .debian.base import DebianSource
+    from .debian.pin import Pins
 
 __all__ = ["Base", "BasePython", "read_python", "resolve_base", "write_python"]
 
@@ -41,6 +45,8 @@ class LayerSource(Protocol):
 class Base:
     """A base image for one platform, found but not fetched.
 
+    A base of Debian's packages has no layers in ``image``: they are ingredients, made when nobody has them.
+
     Attributes:
         name: As the user wrote it.
         reference: The same with the digest that it was resolved to.
@@ -50,7 +56,8 @@ class Base:
         python: Its interpreter.
         source: Where the bytes of its layers are.
         repository: The repository it is in, from which the same registry can mount its layers; None: in none.
-        python_key: What ``python`` is remembered under; empty for ``host``.
+        python_key: What ``python`` is remembered under; empty for ``host`` and ``deb:``.
+        debian: What makes the layers of a base ``deb:``.
     """
 
     name: str
@@ -62,6 +69,7 @@ class Base:
     source: LayerSource = field(repr=False, compare=False)
     repository: Reference | None = None
     python_key: str = ""
+    debian: DebianSource | None = field(default=None, repr=False, compare=False)
 
     def open_layer(self, digest: str) -> BinaryIO:
         """A layer's compressed bytes, for a target that does not have it."""
@@ -77,6 +85,8 @@ class Base:
     def close(self) -> None:
         """Give connections back."""
         self.source.close()
+        if self.debian is not None:
+            self.debian.close()
 
 
 class StoreSource:
@@ -100,6 +110,7 @@ def resolve_base(
     store: Store,
     environment: Mapping[str, str] = os.environ,
     recall: Recall = lambda key: None,
+    pins: Pins | None = None,
 ) -> Base:
     """The base that a user named, for a platform.
 
@@ -107,12 +118,13 @@ def resolve_base(
     layers are not fetched. ``docker:`` and ``host`` bases become layers in ``store``, once.
 
     Args:
-        spec: A registry reference, ``oci:DIR[:TAG]``, ``docker:NAME`` or ``host``.
+        spec: A registry reference, ``oci:DIR[:TAG]``, ``docker:NAME``, ``deb:SUITE`` or ``host``.
         platform: What the image shall run on.
         settings: ``python`` names the interpreter where it cannot be found.
         store: Keeps what is learned.
         environment: For credentials and the engine's address.
         recall: What else may know a base's Python by its key, asked before any layer is read.
+        pins: The packages of a base ``deb:``; see :func:`.debian.base.find_pins`.
 
     Raises:
         BaseImageError: the base is for another platform, has no usable Python, or cannot be read.
@@ -134,6 +146,10 @@ def resolve_base(
         return Base(
             spec, f"{spec}@{image.digest}", image.digest, platform, image, python, StoreSource(store), python_key=key
         )
+    if isinstance(location, DebianLocation):
+        if pins is None:
+            raise BaseImageError("the packages of the base are not pinned", where=spec, hint="run `mealkit lock`")
+        return _debian_base(location, platform, pins, store, environment)
     from .location import open_location
 
     source, _ = open_location(spec, environment)
@@ -151,6 +167,27 @@ def resolve_base(
         source,
         location if isinstance(location, Reference) else None,
         key,
+    )
+
+
+def _debian_base(
+    location: DebianLocation, platform: Platform, pins: Pins, store: Store, environment: Mapping[str, str]
+) -> Base:
+    from .debian.base import DebianSource, debian_architecture, debian_image, python_of
+
+    architecture = debian_architecture(platform)
+    packages = pins.packages[architecture]
+    python = python_of(packages, location.suite)
+    digest = pins.digest(architecture)
+    return Base(
+        name=str(location),
+        reference=f"{location}@{digest}",
+        digest=digest,
+        platform=platform,
+        image=debian_image(platform, python),
+        python=python,
+        source=StoreSource(store),
+        debian=DebianSource(location.suite, packages, store, environment),
     )
 
 
@@ -191,9 +228,10 @@ def _pull(source: Source, target: str, platform: Platform, name: str) -> Pulled:
         error.where = error.where or name
         raise
     if pulled is None:
-        raise NotFoundError(
-            "there is no such base image", where=name, hint="check the name and the tag; `docker pull` it to compare"
-        )
+        hint = "check the name and the tag; `docker pull` it to compare"
+        if name.startswith("debian:"):
+            hint += f"; Debian's packages themselves are the base deb:{name.removeprefix('debian:')}"
+        raise NotFoundError("there is no such base image", where=name, hint=hint)
     return pulled
 
 

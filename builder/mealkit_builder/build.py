@@ -46,6 +46,7 @@ from .tier import Tiers
 from .wheel import WheelFile
 
 if TYPE_CHECKING:
+    from .debian.pin import Pins
     from .key import PrivateKey
 
 
@@ -160,21 +161,23 @@ class _Build:
 
     def _run(self) -> ImageRecord:
         platforms = self._platforms()
+        base_name = self.request.base or self.project.image.base
         if self.request.engine == "docker" or self.project.image.apt or self.project.image.dockerfile:
             from .engine_build import check_engine_settings
 
-            check_engine_settings(self.project, self.request.engine, len(platforms))
-        base_name = self.request.base or self.project.image.base
+            check_engine_settings(self.project, self.request.engine, len(platforms), base_name)
         spec = read_spec(self.project, self.store)  # before any thread: it guards imports
         with ThreadPoolExecutor(4, "mealkit-ask") as executor:
             # What the network and git answer is waited for beside the work that needs neither.
             previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
             self.lock = self._lock()
+            pins = self._pins(base_name, platforms)
             # After the lock: one that is made just now is a change of the source for this build, as for the next.
             self._ask_revision(executor)
             bases: dict[Platform, Base] = {}
             images: list[Image] = []
             known: set[str] = set()
+            self.sent: dict[str, Layer] = {}
             for platform in platforms:
                 base = resolve_base(
                     self.request.base_pin or base_name,
@@ -183,6 +186,7 @@ class _Build:
                     self.store,
                     self.request.environment,
                     lambda key, asked=previous[platform]: _recall(key, asked.result()),  # type: ignore[misc]
+                    pins,
                 )
                 bases[platform] = base
                 images.append(self._image(base, base_name, spec, previous[platform], known, executor))
@@ -286,6 +290,22 @@ class _Build:
         self.lock_is_new = True
         return make_lock(self.project, self.request.environment)
 
+    def _pins(self, base_name: str, platforms: Sequence[Platform]) -> Pins | None:
+        """The packages of a base ``deb:``; None for any other."""
+        if not base_name.startswith("deb:"):
+            return None
+        from .debian.base import find_pins
+
+        return find_pins(
+            base_name.removeprefix("deb:"),
+            platforms,
+            self.project.image.apt,
+            self.project.root,
+            self.request.environment,
+            locked=self.request.locked,
+            report=self.reporter.stage,
+        )
+
     def _previous(self, platform: Platform) -> Pulled | None:
         """The image that the first tag names now: all its layers are in the repository."""
         if not self.request.use_cache or self.request.engine == "docker":
@@ -314,7 +334,9 @@ class _Build:
         ahead = [executor.submit(self._make_ahead, one) for one in recipe]
         wheels = self._wheels(base, executor)
         self.selected[base.platform] = wheels
-        need = gather(self.project, spec, python, interpreter, wheels, self.store, recipe)
+        if base.debian is not None:
+            base.debian.reporter = self.reporter
+        need = gather(self.project, spec, python, interpreter, wheels, self.store, recipe, base.debian)
         last = previous.result()
         for made in ahead:
             made.result()
@@ -322,8 +344,9 @@ class _Build:
         if last is not None and self.trust:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
             known |= last.known
+        there |= self.sent
         if self.request.verify_cache and self.trust:
-            again = partial(gather, self.project, spec, python, interpreter, wheels)
+            again = partial(gather, self.project, spec, python, interpreter, wheels, under=base.debian)
             self._check_cache(need, lambda store: again(store).ingredients, there)
         self.reporter.stage("making layers")
         target = self.target if self.request.engine == "oci" else None
@@ -332,6 +355,8 @@ class _Build:
         layers = cook(
             need.ingredients, there, target, self.store, self.reporter, self.tally, use_cache=use_cache, look=look
         )
+        if target is not None:
+            self.sent |= {layer.key: layer for layer in layers}
         check_wheels(need.wheels, python.minor, self.store)
         known |= {layer.digest for layer in layers}
         return assemble(

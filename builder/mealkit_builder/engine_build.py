@@ -67,18 +67,26 @@ def build_in_engine(
     )
 
 
-def check_engine_settings(project: Project, engine: str, platforms: int) -> None:
+def check_engine_settings(project: Project, engine: str, platforms: int, base: str) -> None:
     """Refuse what only one of the engines can do.
 
     Raises:
-        UsageError: packages or a Dockerfile with the engine ``oci``, or several platforms with ``docker``.
+        UsageError: packages (but on a base ``deb:``, where they are unpacked) or a Dockerfile with the engine ``oci``,
+            or several platforms or a base ``deb:`` with ``docker``.
     """
-    if engine == "oci" and (project.image.apt or project.image.dockerfile):
-        key = "apt" if project.image.apt else "dockerfile"
+    unpacked = base.startswith("deb:")
+    if engine == "docker" and unpacked:
+        raise UsageError(
+            "the engine docker cannot start from packages",
+            where=base,
+            hint="build with the engine oci, or on an image of Debian's from a registry, such as debian:bookworm",
+        )
+    if engine == "oci" and ((project.image.apt and not unpacked) or project.image.dockerfile):
+        key = "dockerfile" if project.image.dockerfile else "apt"
         raise UsageError(
             f"{key} needs the engine docker: mealkit's own engine runs nothing in the image",
             where=f"{project.file}: tool.mealkit.image.{key}",
-            hint="build with --engine docker, or use a base that has the packages",
+            hint="build with --engine docker, or use a base that has the packages, or one made of them: deb:bookworm",
         )
     if engine == "docker" and platforms > 1:
         raise UsageError(

@@ -10,8 +10,8 @@ mode       0644, executables 0755, directories 0755, links 0777; or the explicit
 uid, gid   0
 size       the file's length; 0 for directories and links
 mtime      315532800 (1980-01-01T00:00:00Z): zip archives, and so ``zipfile``, know no earlier time
-typeflag   ``0`` file, ``2`` symbolic link, ``5`` directory, ``x`` extended header
-linkname   a symbolic link's target as given, else empty
+typeflag   ``0`` file, ``1`` hard link, ``2`` symbolic link, ``5`` directory, ``x`` extended header
+linkname   a symbolic link's target as given, a hard link's without the leading slash, else empty
 magic      ``ustar\0``, version ``00``
 uname      empty, and gname too: readers then take the numbers and look up no local user
 devmajor   0, and devminor too
@@ -30,7 +30,7 @@ BLOCK = 512
 MTIME = 315532800
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 
-_FILE, _SYMLINK, _DIRECTORY, _EXTENDED = b"0", b"2", b"5", b"x"
+_FILE, _HARD_LINK, _SYMLINK, _DIRECTORY, _EXTENDED = b"0", b"1", b"2", b"5", b"x"
 _NAME_LENGTH, _PREFIX_LENGTH = 100, 155
 _SIZE_LIMIT = 8**11
 _ZERO = b"0000000\0"  # uid, gid, devmajor and devminor: seven octal digits and a NUL
@@ -63,6 +63,11 @@ def directory_header(path: str, *, mode: int = 0o755) -> bytes:
 def symlink_header(path: str, target: str) -> bytes:
     """A symbolic link to ``target``, which is written as given, relative or absolute."""
     return _entry(tar_name(path), 0o777, 0, _SYMLINK, target)
+
+
+def hard_link_header(path: str, target: str, *, mode: int) -> bytes:
+    """Another name of the file at the absolute path ``target``, which stands before it; ``mode`` is that file's."""
+    return _entry(tar_name(path), mode, 0, _HARD_LINK, tar_name(target))
 
 
 def _entry(name: str, mode: int, size: int, kind: bytes, target: str) -> bytes:

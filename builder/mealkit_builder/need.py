@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mealkit._value import dataclass, replace
 from mealkit.project import Project
@@ -15,6 +16,9 @@ from .interpreter import Interpreter, find_interpreter, remembered_interpreter
 from .progress import Reporter
 from .store import Store
 from .wheel import WheelFile
+
+if TYPE_CHECKING:
+    from .debian.base import DebianSource
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def gather(
     wheels: Sequence[WheelFile],
     store: Store,
     recipe: Sequence[Ingredient] | None = None,
+    under: DebianSource | None = None,
 ) -> Need:
     """What the recipe's image on a base with this Python needs.
 
@@ -51,12 +56,14 @@ def gather(
         wheels: What the lock selects.
         store: Where layers are made.
         recipe: The recipe's own ingredients, where they were named before.
+        under: What makes the layers of a base of Debian's packages.
 
     Raises:
         MealkitError: a name is taken, or a file of the recipe cannot be packed.
     """
     check_names(project, [wheel.name for wheel in wheels])
     ingredients = (
+        *(under.ingredients(interpreter, store) if under is not None else ()),
         *wheel_ingredients(wheels, python.minor, interpreter, store),
         own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, store),
         *(recipe if recipe is not None else recipe_ingredients(project, spec, python.minor, interpreter, store)),

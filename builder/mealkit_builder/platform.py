@@ -7,7 +7,12 @@ import platform as _host
 from mealkit._value import dataclass
 from mealkit.errors import UsageError
 
-_MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_MACHINES = {
+    "x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "ppc64le": "ppc64le",
+    "s390x": "s390x", "riscv64": "riscv64", "i386": "386", "i686": "386", "armv7l": "arm", "armv8l": "arm",
+}  # fmt: skip
+_KERNEL = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
+_KNOWN = ("amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64")
 
 
 @dataclass(frozen=True, order=True)
@@ -23,8 +28,8 @@ class Platform:
 
     @property
     def machine(self) -> str:
-        """The architecture as the kernel and wheel tags write it: ``x86_64``, ``aarch64``."""
-        return {"amd64": "x86_64", "arm64": "aarch64"}.get(self.architecture, self.architecture)
+        """The architecture as the kernel and wheel tags write it: ``x86_64``, ``aarch64``, ``armv7l``."""
+        return _KERNEL.get(self.architecture, self.architecture)
 
     def to_json(self) -> dict[str, str]:
         """The platform as an image index's ``platform`` object."""
@@ -36,16 +41,23 @@ def parse_platform(text: str) -> Platform:
     """``linux/arm64`` as a :class:`Platform`.
 
     Raises:
-        UsageError: it is not ``linux/amd64`` or ``linux/arm64``; mealkit packs Python for these.
+        UsageError: it is none that wheels are made for; ``linux/amd64`` and ``linux/arm64`` have most of them.
     """
     parts = text.strip().lower().split("/")
-    if len(parts) not in (2, 3) or parts[0] != "linux" or parts[1] not in ("amd64", "arm64"):
-        raise UsageError(f"unknown platform {text!r}", hint="use linux/amd64 or linux/arm64")
-    variant = parts[2] if len(parts) == 3 and (parts[1], parts[2]) != ("arm64", "v8") else ""
+    variant = parts[2] if len(parts) == 3 else ""
+    if parts[1:] == ["arm"]:
+        variant = "v7"
+    elif parts[1:] == ["arm64", "v8"]:
+        variant = ""
+    usual = "v7" if parts[1:2] == ["arm"] else ""
+    if len(parts) not in (2, 3) or parts[0] != "linux" or parts[1] not in _KNOWN or variant != usual:
+        known = ", ".join(f"linux/{name}{'/v7' if name == 'arm' else ''}" for name in _KNOWN)
+        raise UsageError(f"unknown platform {text!r}", hint=f"use one of {known}")
     return Platform(parts[0], parts[1], variant)
 
 
 def host_platform() -> Platform:
     """The platform of this machine, as a container on it would see it."""
     machine = _host.machine().lower()
-    return Platform("linux", _MACHINES.get(machine, machine))
+    name = _MACHINES.get(machine, machine)
+    return Platform("linux", name, "v7" if name == "arm" else "")

@@ -18,6 +18,7 @@ _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:.]+\])(?::[0-9]{{1,5}})?\Z")
+_SUITE = re.compile(r"[a-z][a-z0-9-]{0,40}\Z")
 _HUB_ALIASES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 
 
@@ -95,7 +96,17 @@ class HostLocation:
         return "host"
 
 
-Location = Reference | LayoutLocation | EngineLocation | HostLocation
+@dataclass(frozen=True)
+class DebianLocation:
+    """A base made of Debian's packages: ``deb:SUITE``."""
+
+    suite: str
+
+    def __str__(self) -> str:
+        return f"deb:{self.suite}"
+
+
+Location = Reference | LayoutLocation | EngineLocation | HostLocation | DebianLocation
 
 
 def parse_reference(text: str) -> Reference:
@@ -145,7 +156,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def parse_location(text: str) -> Location:
-    """Tell apart ``oci:DIR[:TAG|@DIGEST]``, ``docker:NAME``, ``host`` and a registry's reference.
+    """Tell apart ``oci:DIR[:TAG|@DIGEST]``, ``docker:NAME``, ``deb:SUITE``, ``host`` and a registry's reference.
 
     In ``oci:DIR:TAG`` the last colon splits, unless what follows could not be a tag.
 
@@ -166,6 +177,15 @@ def parse_location(text: str) -> Location:
         return EngineLocation(image)
     if text.startswith("oci:"):
         return _layout(text)
+    if text.startswith("deb:"):
+        suite = text.removeprefix("deb:")
+        if not _SUITE.match(suite):
+            raise UsageError(
+                f"{suite!r} is not a suite of Debian",
+                where=text,
+                hint="write deb:SUITE, such as deb:bookworm; an image of a registry's is debian:bookworm",
+            )
+        return DebianLocation(suite)
     if not text:
         raise UsageError("an empty image name", hint="write host/repository[:tag], oci:DIR, docker:NAME or host")
     return parse_reference(text)

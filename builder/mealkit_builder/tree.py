@@ -97,7 +97,7 @@ def tree_layer(
         StorageError: the layer cannot be written.
     """
     own = None if packing is None else packing.body
-    nodes = (_node(item, compress=compress, own=own) for item in files)
+    nodes = (node_of(item, compress=compress, own=own) for item in files)
     pack_headers = fixed if packing is None else packing.headers
     return write_layer(nodes, kind=kind, key=key, title=title, store=store, pack_headers=pack_headers)
 
@@ -125,9 +125,14 @@ def file_node(
     )
 
 
-def _node(
-    item: FileEntry | LinkEntry | DirEntry, *, compress: bool, own: Callable[[bytes], Body] | None = None
+def node_of(
+    item: FileEntry | LinkEntry | DirEntry, *, compress: bool = True, own: Callable[[bytes], Body] | None = None
 ) -> Node:
+    """An entry as it goes into a layer.
+
+    Raises:
+        BuildError: its path is not absolute and plain, or its file cannot be read.
+    """
     path = item.path.rstrip("/")
     # normpath keeps two slashes at the start, which POSIX lets mean something else.
     if not path.startswith("/") or path.startswith("//") or "\0" in path or posixpath.normpath(path) != path:

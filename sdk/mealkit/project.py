@@ -29,7 +29,7 @@ class ImageSettings:
     """``[tool.mealkit.image]``.
 
     Attributes:
-        base: A registry reference, ``oci:DIR[:TAG]``, ``docker:NAME`` or ``host``.
+        base: A registry reference, ``oci:DIR[:TAG]``, ``docker:NAME``, ``deb:SUITE`` or ``host``.
         repository: Where the image is pushed: ``host/repo``, or ``oci:DIR``; None: must be given to the build.
         cache: The repository of cache tags, for several recipes on one registry; ``off`` for no tags; None: each
             image's own.
@@ -37,7 +37,7 @@ class ImageSettings:
         python: The interpreter's path in the base, where it cannot be found out.
         user: Who runs it, ``UID[:GID]`` or ``root``.
         env: Further environment variables of the image.
-        apt: Packages of the base's distribution; need the engine ``docker``.
+        apt: Packages of the base's distribution; need the engine ``docker``, or a base ``deb:SUITE``.
         dockerfile: A jinja2 template that extends mealkit's own; needs the engine ``docker``.
         extras: Which of the recipe's optional dependencies the image gets.
         leave_out: By distribution, files that the image gets from another one: globs of paths below ``site-packages``,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--push", is_flag=True, help="Push to the project's repository ([tool.mealkit.image] repository).")
 @click.option("--to", metavar="PLACE", help="Push to this repository (host/repo[:tag]) or layout folder (oci:DIR).")
 @click.option("--tag", "-t", "tags", multiple=True, help="A tag; may be repeated.  [default: the version, and latest]")
-@click.option("--base", help="Another base image: a reference, oci:DIR[:TAG], docker:NAME, or host.")
+@click.option("--base", help="Another base image: a reference, oci:DIR[:TAG], docker:NAME, deb:SUITE, or host.")
 @click.option("--platform", "platforms", multiple=True, help="Such as linux/arm64; may be repeated.")
 @click.option(
     "--engine",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ._options import json_option, project_option
 from ._output import print_json
+
+if TYPE_CHECKING:
+    from mealkit.project import Project
+
+PINS_NAME = "base.lock.toml"
 
 
 @click.command()
@@ -24,6 +30,9 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
 
     What has no wheel (a source distribution, a git repository, a folder) is built into one, and the lock notes its
     sha256.
+
+    A base of Debian's packages (deb:SUITE) is pinned too, package by package for the project's platforms, in
+    base.lock.toml. Commit that as well; --upgrade takes the packages of today.
     """
     from mealkit.errors import LockError
     from mealkit.project import read_project
@@ -31,6 +40,7 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
     from mealkit_builder.lock import LOCK_NAME, make_lock, read_lock
 
     recipe = read_project(project)
+    base = _lock_base(recipe, upgrade=upgrade, check=check)
     if check:
         found = read_lock(recipe)
         if found is None:
@@ -43,6 +53,21 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
         found = complete_lock(make_lock(recipe, os.environ, upgrade=upgrade), recipe, os.environ)
     packages = found.text.count("[[packages]]")
     if as_json:
-        print_json({"file": str(found.path), "digest": found.digest, "packages": packages})
+        print_json({"file": str(found.path), "digest": found.digest, "packages": packages, "base": base})
     else:
         click.echo(f"{found.path.name}: {packages} packages, {found.digest}")
+        for architecture, count in base.items():
+            click.echo(f"{PINS_NAME}: {count} packages for {architecture}")
+
+
+def _lock_base(recipe: Project, *, upgrade: bool, check: bool) -> dict[str, int]:
+    """Pin a base of Debian's packages; returns how many packages each architecture has."""
+    if not recipe.image.base.startswith("deb:"):
+        return {}
+    from mealkit_builder.debian.base import find_pins
+    from mealkit_builder.platform import host_platform, parse_platform
+
+    platforms = [parse_platform(text) for text in recipe.image.platforms] or [host_platform()]
+    suite = recipe.image.base.removeprefix("deb:")
+    pins = find_pins(suite, platforms, recipe.image.apt, recipe.root, os.environ, upgrade=upgrade, locked=check)
+    return {architecture: len(packages) for architecture, packages in pins.packages.items()}
