@@ -38,6 +38,7 @@ from .push import PushReport, push_image
 from .record import ImageRecord, history_file
 from .reference import LayoutLocation, Reference
 from .registry import Repository
+from .requirement import source_folders
 from .revision import Revision, read_revision
 from .selection import select_wheels
 from .store import Store, default_store_root
@@ -203,7 +204,8 @@ class _Build:
         return self._record(report, images, bases, base_name, spec, self.revision.result())
 
     def _ask_revision(self, executor: Executor) -> None:
-        self.revision = executor.submit(read_revision, self.project.root, self.request.environment)
+        folders = source_folders(self.project)
+        self.revision = executor.submit(read_revision, self.project.root, self.request.environment, folders)
 
     def _bring(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> PushReport:
         """The images to the target, by our own engine or by Docker's."""

@@ -105,11 +105,12 @@ def write_notes(lock: Lock, notes: Notes) -> Lock:
 
 
 def _older_notes(path: Path) -> Notes:
-    """What an older lock notes of sources and sizes holds as long as the new one has them too."""
+    """What an older lock notes of sources and sizes holds as long as the new one has them too; not so for folders."""
     try:
-        return read_notes(path.read_text(encoding="utf-8"))
+        notes = read_notes(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Notes()
+    return replace(notes, built=tuple(one for one in notes.built if one.file))
 
 
 def _resolve(project: Project, path: Path, environment: Mapping[str, str], upgrade: bool) -> str:

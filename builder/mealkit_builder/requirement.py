@@ -139,6 +139,13 @@ def _folders(sources: Mapping[str, Any]) -> Iterator[Path]:
                 yield Path(one["path"])
 
 
+def source_folders(project: Project) -> tuple[Path, ...]:
+    """The folders that the recipe's requirements stand in."""
+    if "sources" not in project.uv:
+        return ()
+    return tuple(dict.fromkeys(_folders(absolute_sources(project))))
+
+
 def source_inputs(project: Project) -> list[Any]:
     """What a resolution depends on besides the requirements' texts; empty for a recipe without sources.
 
@@ -164,10 +171,11 @@ def source_inputs(project: Project) -> list[Any]:
 
 
 def _metadata(folder: Path) -> object:
-    """A folder's ``[project]`` table, or a hash of the files that its metadata may come from."""
-    project = _document(folder).get("project")
+    """What a folder requires, to run and to be built, or a hash of the files that may say so."""
+    document = _document(folder)
+    project = document.get("project")
     if isinstance(project, dict) and not set(project.get("dynamic", ())) - {"version"}:
-        return json.loads(json.dumps(project, sort_keys=True, default=str))
+        return json.loads(json.dumps([project, document.get("build-system")], sort_keys=True, default=str))
     state = hashlib.sha256()
     for name in ("pyproject.toml", "setup.cfg", "setup.py"):
         file = folder / name

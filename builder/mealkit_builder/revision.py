@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,8 +40,11 @@ class Revision:
         return None if self.commit is None else self.commit + ("-dirty" if self.dirty else "")
 
 
-def read_revision(root: Path, environment: Mapping[str, str]) -> Revision:
+def read_revision(root: Path, environment: Mapping[str, str], further: Sequence[Path] = ()) -> Revision:
     """Ask git about a folder; a missing git or repository is no error.
+
+    ``further`` are folders whose files are packed too: a commit that touched one of them counts, and what no commit of
+    this repository tells makes the revision dirty.
 
     Raises:
         UsageError: ``SOURCE_DATE_EPOCH`` is not a number of seconds.
@@ -51,12 +55,14 @@ def read_revision(root: Path, environment: Mapping[str, str]) -> Revision:
             f"SOURCE_DATE_EPOCH is not a number: {fixed!r}", where="environment", hint="set it to seconds since 1970"
         )
     commit, dirty, time = None, False, EPOCH
-    log = _git(root, "log", "-1", "--format=%H %ct", "--", ".")
+    paths = [".", *(_relative(root, folder) for folder in further)]
+    inside = [path for path in paths if path is not None]
+    log = _git(root, "log", "-1", "--format=%H %ct", "--", *inside)
     if log:
         commit, _, seconds = log.strip().partition(" ")
         time = int(seconds)
         # What builds themselves write there must not make the next build another one.
-        dirty = bool(_git(root, "status", "--porcelain", "--", ".", ":(exclude).mealkit"))
+        dirty = bool(_git(root, "status", "--porcelain", "--", *inside, ":(exclude).mealkit")) or inside != paths
     return Revision(commit, dirty, int(fixed) if fixed is not None else time)
 
 
@@ -66,6 +72,12 @@ def read_remote(root: Path) -> str:
     It may hold a password: see :func:`~mealkit_builder.provenance.plain_remote`.
     """
     return _git(root, "config", "--get", "remote.origin.url").strip()
+
+
+def _relative(root: Path, folder: Path) -> str | None:
+    """A folder as git wants it told; None when it is in another repository or in none."""
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    return os.path.relpath(folder, root) if top and top == _git(root, "rev-parse", "--show-toplevel") else None
 
 
 def _git(root: Path, *arguments: str) -> str:

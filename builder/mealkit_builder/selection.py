@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,12 @@ def _origin(package: Any, file: Any, lock: Lock) -> Origin:
                 f"{package.name} is in a repository of {file.type}, which mealkit cannot read",
                 where=str(lock.path),
                 hint="name a git repository, or build a wheel and name its file",
+            )
+        if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", file.commit_id):
+            raise LockError(
+                f"{package.name} is locked to {file.commit_id!r}, which is no commit",
+                where=str(lock.path),
+                hint="make the lock again: mealkit lock",
             )
         address = file.url or Path(os.path.normpath((lock.path.parent / str(file.path)).absolute())).as_uri()
         return Origin("git", address, file.commit_id, file.subdirectory or "")

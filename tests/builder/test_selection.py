@@ -153,6 +153,12 @@ def test_a_repository_of_another_kind_is_refused(store: Store) -> None:
         selected(lock(package("spice", more=vcs)), store)
 
 
+def test_what_is_no_commit_is_refused(store: Store) -> None:
+    vcs = 'vcs = { type = "git", url = "http://127.0.0.1/s.git", commit-id = "--upload-pack=evil" }'
+    with pytest.raises(LockError, match="is no commit"):
+        selected(lock(package("spice", more=vcs)), store)
+
+
 def test_a_folder_is_told_by_its_path(store: Store) -> None:
     folder = 'directory = { path = "../lib", editable = true }'
     found = selected(lock(package("spice", more=folder)), store)

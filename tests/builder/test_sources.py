@@ -279,3 +279,25 @@ def test_a_project_setting_is_no_part_of_a_cached_selection(workshop: Workshop, 
     record = build(workshop, tmp_path / "two/tiny")
     assert image_files(record.url)[f"{SITE}/spice/__init__.py"] == b"HOT = None\n"
     assert replace(record, url="").tags == record.tags
+
+
+def test_a_changed_folder_makes_the_revision_dirty(workshop: Workshop, tmp_path: Path) -> None:
+    root = workshop.recipe(dependencies=["spice"], within=tmp_path / "all/recipes")
+    project = library(tmp_path / "all/libs/spice")
+    with_sources(root, 'spice = { path = "../../libs/spice" }')
+    lock(workshop, root)
+    (root / ".gitignore").write_text(".mealkit\n")
+    first = repository(tmp_path / "all")
+    record = build(workshop, root)
+    assert (record.revision, record.dirty) == (first, False)
+    (project / "spice/__init__.py").write_text("HOT = False\n")
+    assert build(workshop, root).dirty
+    second = commit(tmp_path / "all")
+    record = build(workshop, root)
+    assert (record.revision, record.dirty) == (second, False)
+    shutil.copytree(project, tmp_path / "elsewhere")
+    file = root / "pyproject.toml"
+    file.write_text(file.read_text().replace("../../libs/spice", str(tmp_path / "elsewhere")))
+    lock(workshop, root)
+    commit(tmp_path / "all")
+    assert build(workshop, root).dirty

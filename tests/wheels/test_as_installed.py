@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "builder"))
 
-from as_installed import File, Tree, by_layer, by_pip, by_uv, compare, named, resolve, select, true_record
+from as_installed import MINOR, File, Tree, by_layer, by_pip, by_uv, compare, named, resolve, select, true_record
 from wheels_for_tests import make_wheel
 
 from mealkit_builder.download import Fetch
 from mealkit_builder.store import Store
 from mealkit_builder.wheel import WheelFile
+from mealkit_builder.wheelwright import Wheelwright
 
 SAMPLE = (
     *("dill==0.4.1", "jmespath==1.1.0"),  # scripts in .data
@@ -117,3 +120,23 @@ def test_the_comparison_notices_what_differs(tmp_path: Path) -> None:
         changed = {**ours, path: file} if file else {name: one for name, one in ours.items() if name != path}
         assert len(compare(theirs, changed).other) == 1, path  # type: ignore[arg-type]
         assert true_record(changed) or path.endswith(("run.sh", "RECORD")), path  # type: ignore[arg-type]
+
+
+def test_a_real_source_distribution_gives_one_wheel_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With setuptools from the index, in other folders, zones and at other times; it has no wheel there."""
+    (found,) = select(resolve(["docopt==0.6.2"], tmp_path), Store(tmp_path / "store"))
+    assert found.origin is not None
+    made = []
+    for number, zone in enumerate(("UTC", "Asia/Tokyo")):
+        folder = tmp_path / f"{number}" / ("long" * 9 * number)
+        folder.mkdir(parents=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        maker = Wheelwright(tmp_path, {**os.environ, "TZ": zone}, Store(folder / "store"))
+        pins = made[0].requires if made else None
+        made.append(maker.build("docopt", "0.6.2", found.origin, MINOR, pins))
+    assert made[0] == made[1]
+    assert made[0].requires[0].startswith("setuptools==")
+    data = Store(folder / "store").blob_path(made[0].sha256)
+    wheel = replace(found, filename=made[0].file, sha256=made[0].sha256, size=made[0].size, path=data)
+    ours = by_layer(wheel, Store(tmp_path / "store"), tmp_path / "layer")
+    assert_alike(by_uv([named(wheel, tmp_path / "wheels")], tmp_path / "venv"), ours)
