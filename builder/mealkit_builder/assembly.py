@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mealkit
 from mealkit._value import replace
@@ -35,8 +35,12 @@ def assemble(
     bytecode: bool,
     base_python: str = "",
     packages: Sequence[str] = (),
+    recall: Mapping[str, str] | None = None,
 ) -> Image:
-    """The recipe's image for one platform; a pure function of its arguments."""
+    """The recipe's image for one platform; a pure function of its arguments.
+
+    ``recall`` has further labels, for the next build.
+    """
     path = base.config.environment.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     labels = {
         "org.opencontainers.image.title": project.name,
@@ -51,6 +55,7 @@ def assemble(
         "io.mealkit.bytecode": "true" if bytecode else "false",
         BASE_PYTHON_LABEL: base_python,
         PACKAGES_LABEL: " ".join(packages),
+        **(recall or {}),
     }
     config = set_labels(base.config, {name: value for name, value in labels.items() if value})
     config = set_env(config, {"PATH": f"{VENV}/bin:{path}", "VIRTUAL_ENV": VENV, **project.image.env})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from mealkit.project import Project, read_project
 from .assembly import BASE_PYTHON_LABEL, assemble
 from .base import Base, BasePython, read_python, resolve_base, write_python
 from .cache_tag import is_shared
-from .describing import read_spec
+from .describing import SOURCE_LABEL, Described, describe_project
 from .digest import digest_bytes
 from .image import Image
 from .ingredient import Ingredient, recipe_ingredients
@@ -35,12 +35,13 @@ from .platform import Platform, host_platform, parse_platform
 from .progress import Reporter, Silent
 from .pull import Pulled, pull_image
 from .push import PushReport, push_image
+from .recall import SELECTION_LABEL, recalled_need, selection_name
 from .record import ImageRecord, history_file
 from .reference import LayoutLocation, Reference
 from .registry import Repository
 from .requirement import source_folders
 from .revision import Revision, read_revision
-from .selection import select_wheels
+from .selection import select_wheels, selection_key
 from .store import Store, default_store_root
 from .target import MissingBlobError
 from .tier import Tiers
@@ -167,10 +168,11 @@ class _Build:
             from .engine_build import check_engine_settings
 
             check_engine_settings(self.project, self.request.engine, len(platforms), base_name)
-        spec = read_spec(self.project, self.store)  # before any thread: it guards imports
         with ThreadPoolExecutor(4, "mealkit-ask") as executor:
             # What the network and git answer is waited for beside the work that needs neither.
             previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
+            # Where nobody knows it, it is made when those threads have ended: making it guards imports.
+            spec = describe_project(self.project, self.store, lambda: _labels(previous.values()))
             self.lock = self._lock()
             pins = self._pins(base_name, platforms)
             # After the lock: one that is made just now is a change of the source for this build, as for the next.
@@ -194,14 +196,14 @@ class _Build:
         try:
             report = self._bring(images, list(bases.values()), known)
             if self.request.attest or self.project.image.attest or self.request.sign_key is not None:
-                self._attest(report, images, bases, base_name, spec)
+                self._attest(report, images, bases, base_name, spec.spec)
         finally:
             for base in bases.values():
                 base.close()
         if isinstance(self.location, Reference):
             brought = (layer.digest for image in images for layer in image.layers if layer.kind != "recipe")
             Places(self.store).note(self.location, brought)
-        return self._record(report, images, bases, base_name, spec, self.revision.result())
+        return self._record(report, images, bases, base_name, spec.spec, self.revision.result())
 
     def _ask_revision(self, executor: Executor) -> None:
         folders = source_folders(self.project)
@@ -325,20 +327,22 @@ class _Build:
         self,
         base: Base,
         base_name: str,
-        spec: str,
+        described: Described,
         previous: Future[Pulled | None],
         known: set[str],
         executor: ThreadPoolExecutor,
     ) -> Image:
         python = base.python
         interpreter = self._interpreter(python)
-        recipe = recipe_ingredients(self.project, spec, python.minor, interpreter, self.store)
+        recipe = recipe_ingredients(self.project, described.spec, python.minor, interpreter, self.store)
         ahead = [executor.submit(self._make_ahead, one) for one in recipe]
-        wheels = self._wheels(base, executor)
-        self.selected[base.platform] = wheels
         if base.debian is not None:
             base.debian.reporter = self.reporter
-        need = gather(self.project, spec, python, interpreter, wheels, self.store, recipe, base.debian)
+        need = self._recalled(base, interpreter, recipe, previous)
+        if need is None:
+            wheels = self._wheels(base, executor)
+            self.selected[base.platform] = wheels
+            need = gather(self.project, described.spec, python, interpreter, wheels, self.store, recipe, base.debian)
         last = previous.result()
         for made in ahead:
             made.result()
@@ -348,7 +352,7 @@ class _Build:
             known |= last.known
         there |= self.sent
         if self.request.verify_cache and self.trust:
-            again = partial(gather, self.project, spec, python, interpreter, wheels, under=base.debian)
+            again = partial(gather, self.project, described.spec, python, interpreter, need.wheels, under=base.debian)
             self._check_cache(need, lambda store: again(store).ingredients, there)
         self.reporter.stage("making layers")
         target = self.target if self.request.engine == "oci" else None
@@ -359,20 +363,52 @@ class _Build:
         )
         if target is not None:
             self.sent |= {layer.key: layer for layer in layers}
-        check_wheels(need.wheels, python.minor, self.store)
+        if need.wheels:
+            check_wheels(need.wheels, python.minor, self.store)
         known |= {layer.digest for layer in layers}
         return assemble(
             base.image,
             layers,
             self.project,
-            spec,
+            described.spec,
             self.revision.result(),
             base_name=base_name,
             base_digest=base.digest,
             bytecode=interpreter is not None,
             base_python=write_python(base),
-            packages=[f"{wheel.name}=={wheel.version}" for wheel in need.wheels],
+            packages=need.packages,
+            recall={
+                SOURCE_LABEL: described.source,
+                SELECTION_LABEL: selection_name(self.lock, self._selection(base), self.project, interpreter),
+            },
         )
+
+    def _selection(self, base: Base) -> str:
+        python = base.python
+        return selection_key(self.lock, python.minor, base.platform, python.libc, python.libc_version)
+
+    def _recalled(
+        self,
+        base: Base,
+        interpreter: Interpreter | None,
+        recipe: Sequence[Ingredient],
+        previous: Future[Pulled | None],
+    ) -> Need | None:
+        """What the image needs as the last one tells it, where this machine never selected the wheels.
+
+        What is attached to an image lists its wheels, and a verified cache makes them: these need the wheels.
+        """
+        key, request = self._selection(base), self.request
+        wheels_needed = request.attest or self.project.image.attest or request.sign_key or request.verify_cache
+        if (
+            wheels_needed
+            or base.debian is not None
+            or not self.trust
+            or self.store.read_fact("selections", key) is not None
+        ):
+            return None
+        name = selection_name(self.lock, key, self.project, interpreter)
+        return recalled_need(previous.result(), name, base.python, interpreter, recipe, self.store)
 
     def _wheels(self, base: Base, executor: Executor) -> tuple[WheelFile, ...]:
         """The wheels of one image; those that must be built are built, or named by what the lock notes of them."""
@@ -472,6 +508,11 @@ class _Build:
         if self.request.keep_record:
             record.append_to(history_file(self.project.root))
         return record
+
+
+def _labels(previous: Iterable[Future[Pulled | None]]) -> list[dict[str, str]]:
+    """The labels of the last images."""
+    return [last.image.config.label_map for last in (asked.result() for asked in previous) if last is not None]
 
 
 def _recall(key: str, last: Pulled | None) -> BasePython | None:

@@ -135,11 +135,16 @@ def first_difference(
             return one.title or one.digest, "", change
     settings = [*_changes(_settings(before.config), _settings(after.config))]
     settings += [*_changes(_spec(before.config), _spec(after.config))]
+    settings.sort(key=lambda change: change.name in _DERIVED)
     return "", "", settings[0] if settings else Change("manifest", before.digest, after.digest)
 
 
 def _annotations(layer: Layer) -> dict[str, str]:
     return {"key": layer.key, "kind": layer.kind, "title": layer.title, "media type": layer.media_type}
+
+
+_DERIVED = ("label io.mealkit.recipe.source", "label io.mealkit.selection")
+"""Settings that name others: where they differ, another tells more."""
 
 
 def _first_entry(before: list[Listed], after: list[Listed]) -> tuple[str, Change] | None:

@@ -60,7 +60,7 @@ def find_interpreter(minor: str, environment: Mapping[str, str], version: str | 
     if here is not None and version in (None, here.version):
         return here
     others: list[Interpreter] = [] if here is None else [here]
-    for path in _candidates(minor, environment):
+    for path in _likely_first(_candidates(minor, environment), version):
         found = inspect_interpreter(path)
         if found is None or found.minor != minor:
             continue
@@ -111,6 +111,18 @@ def inspect_interpreter(path: Path) -> Interpreter | None:
         return None
     usual = implementation == "cpython" and flags == "-"
     return Interpreter(path, version, int(magic)) if usual else None
+
+
+def _likely_first(paths: Iterator[Path], version: str | None) -> Iterator[Path]:
+    """Those whose folder names another version come last: running one costs as much as all else that is asked."""
+    late = []
+    for path in paths:
+        named = path.parts[-3] if len(path.parts) > 3 else ""
+        if version is not None and named[:1].isdigit() and named != version:
+            late.append(path)
+        else:
+            yield path
+    yield from late
 
 
 def _candidates(minor: str, environment: Mapping[str, str]) -> Iterator[Path]:

@@ -29,11 +29,13 @@ class Need:
         wheels: The wheels of the lock that fit.
         ingredients: The layers to be, in their order.
         interpreter: What compiles the bytecode; None: there is none.
+        packages: The wheels as ``name==version``.
     """
 
     wheels: tuple[WheelFile, ...]
     ingredients: tuple[Ingredient, ...]
     interpreter: Interpreter | None
+    packages: tuple[str, ...] = ()
 
 
 def gather(
@@ -68,7 +70,8 @@ def gather(
         own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, store),
         *(recipe if recipe is not None else recipe_ingredients(project, spec, python.minor, interpreter, store)),
     )
-    return Need(tuple(wheels), ingredients, interpreter)
+    packages = tuple(f"{wheel.name}=={wheel.version}" for wheel in wheels)
+    return Need(tuple(wheels), ingredients, interpreter, packages)
 
 
 def compiler_for(

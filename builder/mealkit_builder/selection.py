@@ -39,16 +39,21 @@ def select_wheels(
         NoWheelError: a requirement has no wheel that fits, and no sources.
         LockError: the lock file is damaged, or does not allow this Python.
     """
-    target = f"{minor}-{platform}-{libc}-{libc_version[0]}.{libc_version[1]}"
-    if "path = " in lock.text:  # relative to the lock: another checkout has it elsewhere
-        target += f"-{lock.path.parent.absolute()}"
-    key = f"2-{lock.digest.removeprefix('sha256:')}-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+    key = selection_key(lock, minor, platform, libc, libc_version)
     known = store.read_fact("selections", key)
     if isinstance(known, list):
         return tuple(map(_from_json, known))
     wheels = tuple(sorted(_select(lock, minor, platform, libc, libc_version), key=lambda wheel: wheel.name))
     store.write_fact("selections", key, [_to_json(wheel) for wheel in wheels])
     return wheels
+
+
+def selection_key(lock: Lock, minor: str, platform: Platform, libc: str, libc_version: tuple[int, int]) -> str:
+    """Names all that :func:`select_wheels` depends on; its answers are remembered under it."""
+    target = f"{minor}-{platform}-{libc}-{libc_version[0]}.{libc_version[1]}"
+    if "path = " in lock.text:  # relative to the lock: another checkout has it elsewhere
+        target += f"-{lock.path.parent.absolute()}"
+    return f"2-{lock.digest.removeprefix('sha256:')}-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
 
 
 def _to_json(wheel: WheelFile) -> dict[str, Any]:

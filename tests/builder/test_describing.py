@@ -13,7 +13,8 @@ from workshop import Workshop
 
 from mealkit.errors import ProjectError
 from mealkit.project import read_project
-from mealkit_builder.describing import parse_spec, read_spec
+from mealkit.spec import LABEL
+from mealkit_builder.describing import SOURCE_LABEL, Described, describe_project, parse_spec, read_spec
 from mealkit_builder.store import Store
 
 
@@ -119,3 +120,34 @@ def test_a_specification_that_is_none_is_refused() -> None:
         with pytest.raises(ProjectError) as caught:
             parse_spec(text)
         assert caught.value.hint
+
+
+def test_an_earlier_image_tells_what_this_machine_never_described(root: Path, store: Store, tmp_path: Path) -> None:
+    project = read_project(root)
+    told = describe_project(project, store)
+    labels = {LABEL: told.spec.replace("tiny", "from-afar"), SOURCE_LABEL: told.source}
+    assert labels[LABEL] != told.spec
+    fresh = Store(tmp_path / "fresh")
+    assert describe_project(project, fresh, lambda: [{}, labels]) == Described(labels[LABEL], told.source)
+    # And it is remembered.
+    assert describe_project(project, fresh).spec == labels[LABEL]
+
+
+@pytest.mark.parametrize(
+    "source", ["", "one two", "{key} {files}", "{key} {files} ../pyproject.toml", "{key} {files} /etc/passwd"]
+)
+def test_a_label_that_does_not_fit_is_passed_over(root: Path, store: Store, tmp_path: Path, source: str) -> None:
+    project = read_project(root)
+    told = describe_project(project, store)
+    key, files, *_ = told.source.split()
+    labels = {LABEL: "{}", SOURCE_LABEL: source.format(key=key, files=files)}
+    assert describe_project(project, Store(tmp_path / "fresh"), lambda: [labels]) == told
+
+
+def test_a_label_does_not_fit_once_the_settings_change(root: Path, store: Store, tmp_path: Path) -> None:
+    told = describe_project(read_project(root), store)
+    labels = {LABEL: "{}", SOURCE_LABEL: told.source}
+    for file in ("settings.py", "other.py"):
+        with (root / "tiny" / file).open("a") as settings:
+            settings.write("# changed\n")
+        assert describe_project(read_project(root), Store(tmp_path / file), lambda: [labels]).spec == told.spec
