@@ -19,7 +19,8 @@ CLIENT_ID = "mealkit"
 _DEFAULT_LIFE = 60.0  # seconds; the distribution specification's default of ``expires_in``
 _MARGIN = 10.0  # a token that ends sooner is not worth starting a request with
 _SCHEME = re.compile(r"(?i)(?:\A|,)\s*(bearer|basic)\s+(?=[A-Za-z_]+\s*=)")
-_PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+# Not from the middle of a word, or a header of 64 KiB of letters would take minutes.
+_PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
 class Fetch(Protocol):
@@ -199,7 +200,7 @@ class Authenticator:
             answer = json.loads(body) if status == 200 else {}
             token = answer.get("token") or answer.get("access_token")
             life = float(answer.get("expires_in") or _DEFAULT_LIFE)
-        except (ValueError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError, RecursionError):
             token, life = None, 0.0
         if not isinstance(token, str) or not token or any(ord(character) < 33 for character in token):
             raise RegistryError(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from mealkit.errors import NotFoundError
 
 from .layout import Layout
 from .location import open_location
-from .parse import is_index
+from .parse import checked_descriptor, is_index, json_object, linked_digests
 from .progress import Reporter
 from .push import WORKERS
 from .registry import Repository
@@ -65,13 +63,13 @@ def copy_image(
         data, media_type, digest = found
         inner: list[tuple[bytes, str, str]] = []
         if is_index(media_type):
-            for entry in json.loads(data)["manifests"]:
-                child = source.get_manifest(entry["digest"])
+            for part in dict.fromkeys(linked_digests(data)):
+                child = source.get_manifest(part)
                 if child is None:
-                    raise NotFoundError(f"a part of the image is missing: {entry['digest']}", where=source.name)
+                    raise NotFoundError(f"a part of the image is missing: {part}", where=source.name)
                 inner.append(child)
-        blobs = {blob["digest"]: blob for one in inner or [found] for blob in _blobs(json.loads(one[0]))}
-        uploaded, reused = _copy_blobs(list(blobs.values()), source, target, reporter)
+        blobs = {digest: size for one in inner or [found] for digest, size in _blobs(one[0])}
+        uploaded, reused = _copy_blobs(blobs, source, target, reporter)
         for child in inner:
             target.put_manifest(child[0], child[1], child[2])
         if attached:
@@ -87,20 +85,21 @@ def copy_image(
         target.close()
 
 
-def _blobs(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield manifest["config"]
-    yield from manifest["layers"]
+def _blobs(manifest: bytes) -> Iterator[tuple[str, int]]:
+    """Digest and size of a manifest's config and layers."""
+    document = json_object(manifest, "manifest")
+    listed = document.get("layers")
+    for value in (document.get("config"), *(listed if isinstance(listed, list) else ())):
+        yield checked_descriptor(value)
 
 
-def _copy_blobs(
-    blobs: Sequence[Mapping[str, Any]], source: Place, target: Place, reporter: Reporter
-) -> tuple[int, int]:
+def _copy_blobs(blobs: Mapping[str, int], source: Place, target: Place, reporter: Reporter) -> tuple[int, int]:
     reporter.stage("copying")
-    reporter.expect("upload", sum(int(blob["size"]) for blob in blobs))
+    reporter.expect("upload", sum(blobs.values()))
     reporter.layers(len(blobs))
 
-    def copy(blob: Mapping[str, Any]) -> int:
-        digest, size = str(blob["digest"]), int(blob["size"])
+    def copy(blob: tuple[str, int]) -> int:
+        digest, size = blob
         way = target.put_blob(
             digest, size, partial(source.open_blob, digest), progress=lambda count: reporter.moved("upload", count)
         )
@@ -110,5 +109,5 @@ def _copy_blobs(
         return size if way == "uploaded" else -1
 
     with ThreadPoolExecutor(WORKERS, "mealkit-copy") as pool:
-        sizes = list(pool.map(copy, sorted(blobs, key=lambda blob: -int(blob["size"]))))
+        sizes = list(pool.map(copy, sorted(blobs.items(), key=lambda blob: -blob[1])))
     return sum(size for size in sizes if size > 0), sum(size < 0 for size in sizes)

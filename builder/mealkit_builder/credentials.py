@@ -83,7 +83,7 @@ def find_credentials(host: str, environment: Mapping[str, str], seconds: float =
                 return found
         entry = _lookup(config.get("auths") or {}, keys)
         return _from_entry(entry) if entry else None
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UsageError(
             "Docker's configuration file is damaged", where=str(path), hint=f"run docker login {host} again"
         ) from error

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mealkit.errors import EngineError, NotFoundError
+from mealkit.errors import EngineError, NotFoundError, RegistryError
 
 from . import entry
 from .digest import digest_bytes
 from .engine import engine_errors, registry_error
 from .image import Image, config_bytes, manifest_bytes
+from .layer import Layer
 from .layout import Layout
 from .platform import Platform, host_platform
 from .pull import pull_image
@@ -144,7 +146,21 @@ def _archive(image: Image, config: bytes, tag: str, open_layer: Callable[[str], 
     for name, layer in dict(zip(names, image.layers, strict=True)).items():
         yield entry.file_header(name, layer.size)
         with open_layer(layer.digest) as file:
-            while block := file.read(_BLOCK):
-                yield block
+            yield from _checked(file, layer)
         yield entry.padding(layer.size)
     yield entry.END_OF_ARCHIVE
+
+
+def _checked(file: BinaryIO, layer: Layer) -> Iterator[bytes]:
+    """A layer's bytes, no more than its size: what is too long would be read as further files of the archive."""
+    state, left = hashlib.sha256(), layer.size
+    while block := file.read(_BLOCK):
+        state.update(block)
+        left -= len(block)
+        if left < 0:
+            break
+        yield block
+    if left or "sha256:" + state.hexdigest() != layer.digest:
+        raise RegistryError(
+            "a layer's bytes do not have its digest", where=layer.digest, hint="build or fetch the image again"
+        )

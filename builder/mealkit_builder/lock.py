@@ -141,7 +141,7 @@ def _is_lock(path: Path) -> bool:
 
     try:
         Pylock.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, PylockValidationError):
+    except (OSError, ValueError, PylockValidationError, RecursionError):
         return False
     return True
 

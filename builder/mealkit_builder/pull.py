@@ -6,9 +6,18 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from mealkit._value import dataclass
+from mealkit.errors import BaseImageError
 
 from .image import Image
-from .parse import choose_platform, config_digest, image_from_manifest, is_index, linked_digests
+from .parse import (
+    checked_descriptor,
+    choose_platform,
+    config_digest,
+    image_from_manifest,
+    is_index,
+    json_object,
+    linked_digests,
+)
 from .platform import Platform
 
 
@@ -71,7 +80,20 @@ def pull_image(source: Source, reference: str, platform: Platform | None = None)
             return None
         data = inner[0]
     config = config_digest(data)
-    return Pulled(image_from_manifest(data, source.get_blob(config)), digest, manifest_digest, config)
+    text = source.get_blob(config)
+    _check_size(text, json_object(data, "manifest")["config"])
+    return Pulled(image_from_manifest(data, text), digest, manifest_digest, config)
+
+
+def _check_size(data: bytes, descriptor: object) -> None:
+    """What has a descriptor's digest must have its size too, or engines refuse the image (OCI image specification)."""
+    digest, size = checked_descriptor(descriptor)
+    if size != len(data):
+        raise BaseImageError(
+            f"the image's config has {len(data)} bytes, its manifest says {size}",
+            where=digest,
+            hint="the image is damaged: do not use it",
+        )
 
 
 def pull_any(source: Source, reference: str) -> Iterator[Image]:
@@ -84,8 +106,10 @@ def pull_any(source: Source, reference: str) -> Iterator[Image]:
     found = source.get_manifest(reference)
     if found is None:
         return
+    manifests = [found]
     if is_index(found[1]):
-        for digest in linked_digests(found[0]):
-            yield from pull_any(source, digest)
-    else:
-        yield image_from_manifest(found[0], source.get_blob(config_digest(found[0])))
+        # Each once, and no index in an index: a few small ones could name more images than there are.
+        inner = (source.get_manifest(digest) for digest in dict.fromkeys(linked_digests(found[0])))
+        manifests = [one for one in inner if one is not None]
+    for data, _, _ in manifests:
+        yield image_from_manifest(data, source.get_blob(config_digest(data)))

@@ -13,7 +13,7 @@ _HEADER = re.compile(
     r"(?i)\b(proxy-authorization|authorization|set-cookie|cookie|x-registry-auth)(['\"]?\s*[:=]\s*)[^\r\n]*"
 )
 _SCHEME = re.compile(r"(?i)\b(basic|bearer)(\s+)[A-Za-z0-9._~+/=-]{6,}")
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s@]+@")
+_USERINFO = re.compile(r"(?<![A-Za-z])([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s@]+@")
 _FIELD = re.compile(
     r"(?i)(\"?\b(?:access_token|refresh_token|identitytoken|registrytoken|id_token|token|password|passwd|secret|auth)\b"
     r"\"?\s*[:=]\s*)(\"[^\"]*\"|[^\s,;&\"'}]+)"

@@ -11,6 +11,7 @@ from typing import Any
 
 from mealkit.errors import BuildError, LockError, NoWheelError
 
+from .digest import is_digest
 from .lock import Lock
 from .note import Built, Notes
 from .origin import Origin
@@ -76,7 +77,7 @@ def _select(
 
     try:
         pylock = Pylock.from_dict(tomllib.loads(lock.text))
-    except (ValueError, PylockValidationError) as error:
+    except (ValueError, PylockValidationError, RecursionError) as error:
         raise LockError(
             f"the lock is damaged: {error}", where=str(lock.path), hint="make it again: mealkit lock"
         ) from None
@@ -115,7 +116,7 @@ def _select(
 
 def _sha256(name: str, version: str, file: Any, lock: Lock) -> str:
     hashed = dict(file.hashes).get("sha256")
-    if hashed is None:
+    if hashed is None or not is_digest(f"sha256:{hashed}"):  # it becomes the name of a file
         raise LockError(f"{name} {version} has no sha256 in the lock", where=str(lock.path), hint="mealkit lock")
     return str(hashed)
 
@@ -164,7 +165,12 @@ def _recorded(name: str, origin: Origin, notes: Notes, tags: Sequence[Any], libc
 
     for built in notes.built:
         if built.name == name and built.source == origin.name and built.file:
-            fits = parse_wheel_filename(built.file)[3] & set(tags)
+            try:
+                fits = parse_wheel_filename(built.file)[3] & set(tags)
+            except ValueError:
+                continue
+            if not is_digest(f"sha256:{built.sha256}"):  # it becomes the name of a file
+                continue
             if fits and (not built.libc or runs_on(built.libc, libc)):
                 return built
     return Built(name, origin.name, "")
