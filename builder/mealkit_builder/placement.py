@@ -93,7 +93,7 @@ def place(opened: OpenWheel, minor: str) -> tuple[Placed, ...]:
     try:
         installer.install(_Source(opened), destination, {"INSTALLER": b"mealkit\n"})
     except (InstallerError, ConfigError, ValueError, AssertionError, KeyError) as error:
-        refuse(opened.wheel, opened.dist_info, f"{type(error).__name__}: {error}")
+        refuse(opened.wheel, opened.dist_info, f"{type(error).__name__}: {error.args[-1] if error.args else error}")
     if destination.unused:
         wheel, pattern = opened.wheel, min(destination.unused)
         raise ProjectError(

@@ -68,6 +68,14 @@ def pull_image(source: Source, reference: str, platform: Platform | None = None)
         BaseImageError: the documents are damaged, or the index does not have the platform.
         RegistryError: what the source raises.
     """
+    try:
+        return _pull(source, reference, platform)
+    except BaseImageError as error:
+        error.where = error.where or getattr(source, "name", None)
+        raise
+
+
+def _pull(source: Source, reference: str, platform: Platform | None) -> Pulled | None:
     found = source.get_manifest(reference)
     if found is None:
         return None

@@ -42,7 +42,7 @@ def codes(reply: Reply) -> set[str]:
 def _errors(reply: Reply) -> list[Mapping[str, object]]:
     try:
         listed = json.loads(reply.data).get("errors")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return []
     return [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
 
@@ -50,4 +50,4 @@ def _errors(reply: Reply) -> list[Mapping[str, object]]:
 def _said(reply: Reply) -> str:
     """What the registry says about its refusal, on one line, short and redacted."""
     told = "; ".join(f"{error.get('code')}: {error.get('message')}" for error in _errors(reply))
-    return redact(" ".join(told.split()))[:200]
+    return redact(" ".join(told[:4000].split()))[:200]  # redact() would take minutes for some long texts

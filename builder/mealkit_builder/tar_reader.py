@@ -25,7 +25,7 @@ DEEPEST = 256
 LONGEST_NAME = 4096
 _LONGEST_PART = 255
 _LONGEST_HEADER = 1 << 20  # what Go's archive/tar, which the engines use, reads of one extended header
-_FREE = 1 << 30  # bytes that any layer may inflate to
+_FREE = 256 << 20  # bytes that any layer may inflate to
 _RATIO = 200  # beyond that; logs and zeros reach some 100, DEFLATE ends at 1032
 _BLOCK = 1 << 20
 
@@ -79,7 +79,7 @@ class Member:
 
 def printable(name: str) -> str:
     """A name fit for a terminal and a log, whatever bytes it was made of, and not endless."""
-    return name if name.isprintable() and len(name) < 300 else ascii(name[:300])
+    return name if name.isprintable() and len(name) <= 200 else ascii(name[:100])
 
 
 def read_layer(file: BinaryIO, layer: Layer) -> Iterator[Member]:
