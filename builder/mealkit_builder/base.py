@@ -142,7 +142,7 @@ def resolve_base(
 
         image = engine_image(location.image, store, environment)
         _check_platform(image, platform, spec)
-        python, key = _python(image, image.digest, StoreSource(store), settings.python, store, spec)
+        python, key = _python(image, image.digest, StoreSource(store), settings, store, spec)
         return Base(
             spec, f"{spec}@{image.digest}", image.digest, platform, image, python, StoreSource(store), python_key=key
         )
@@ -156,7 +156,7 @@ def resolve_base(
     pulled = _pull(CachedSource(source, store), location.target, platform, spec)
     image = replace(pulled.image, layers=tuple(replace(layer, kind="base") for layer in pulled.image.layers))
     _check_platform(image, platform, spec)
-    python, key = _python(image, pulled.manifest_digest, source, settings.python, store, spec, recall)
+    python, key = _python(image, pulled.manifest_digest, source, settings, store, spec, recall)
     return Base(
         spec,
         source.url(pulled.digest),
@@ -248,13 +248,15 @@ def _python(
     image: Image,
     digest: str,
     source: LayerSource,
-    named: str | None,
+    settings: ImageSettings,
     store: Store,
     where: str,
     recall: Recall = lambda key: None,
 ) -> tuple[BasePython, str]:
     """The interpreter and its fact's key: the base's layers are looked into only once, on whichever machine."""
-    key = f"{_FACTS}-{digest}-{(named or '').strip('/')}"
+    named = settings.python
+    promised = bool(settings.apt or settings.dockerfile)
+    key = f"{_FACTS}-{digest}-{(named or '').strip('/')}" + ("+" if promised else "")
     known = store.read_fact("bases", key)
     if isinstance(known, dict):
         return BasePython(**{**known, "libc_version": tuple(known["libc_version"])}), key
@@ -262,7 +264,7 @@ def _python(
     if python is None:
         from .python_in_base import find_python
 
-        python = find_python(image, source.open_blob, named, where)
+        python = find_python(image, source.open_blob, named, where, promised=promised)
     store.write_fact("bases", key, asdict(python))
     return python, key
 

@@ -63,6 +63,7 @@ class BuildRequest:
         base: Another base than the project's.
         base_pin: Where the base really is, by digest; the image is still told to be made on ``base``.
         platforms: Other platforms than the project's.
+        secrets: For the engine ``docker``: what steps of the Dockerfile may mount, content by ID.
         bytecode: Whether to put the packages' bytecode into the image.
         engine: ``oci``, or ``docker`` for a Dockerfile.
         use_cache: Whether layers of the last image, of cache tags and of the local index are taken.
@@ -81,6 +82,7 @@ class BuildRequest:
     base_pin: str | None = None
     platforms: tuple[str, ...] = ()
     engine: Literal["oci", "docker"] = "oci"
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     bytecode: bool = True
     use_cache: bool = True
     verify_cache: bool = False
@@ -217,7 +219,7 @@ class _Build:
             self.reporter.stage("building with the engine")
             return build_in_engine(
                 images[0], bases[0], self.project, self.target, self.location, self.tags, self.store,
-                self.request.environment, self.reporter,
+                self.request.environment, self.reporter, self.request.secrets,
             )  # fmt: skip
         self.reporter.stage("pushing")
         with ThreadPoolExecutor(1, "mealkit-tell") as beside:

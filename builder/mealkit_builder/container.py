@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from mealkit.errors import UsageError
+
 from .engine import connect, engine_errors
 from .engine_load import ensure_image
 from .mounts import Mount, make_outputs, plan_mounts
@@ -36,6 +38,7 @@ class RunOptions:
         env: Further environment variables.
         shm_size: Of ``/dev/shm``, which worker processes share data through.
         tmp_size: Of ``/tmp``, which is in memory; None: half of it.
+        gpus: ``all``, how many, or ``device=ID,…``; None: none.
         grace: Seconds between the request to stop and the kill.
     """
 
@@ -46,6 +49,7 @@ class RunOptions:
     env: Mapping[str, str] = field(default_factory=dict)
     shm_size: str = "256m"
     tmp_size: str | None = None
+    gpus: str | None = None
     grace: int = 30
 
 
@@ -138,8 +142,26 @@ def _host_config(api: Any, mounts: Sequence[Mount], options: RunOptions) -> Any:
         # Without this a container may swap as much again.
         memswap_limit=options.memory,
         nano_cpus=int(options.cpus * 1e9) if options.cpus else None,
+        device_requests=_gpus(options.gpus),
         init=False,  # the runtime handles SIGTERM as process 1 itself
     )
+
+
+def _gpus(wanted: str | None) -> list[Any] | None:
+    """What ``docker run --gpus`` asks for.
+
+    Raises:
+        UsageError: it is neither ``all`` nor a number nor devices.
+    """
+    if wanted is None:
+        return None
+    from docker.types import DeviceRequest
+
+    if wanted.startswith("device="):
+        return [DeviceRequest(device_ids=wanted.removeprefix("device=").split(","), capabilities=[["gpu"]])]
+    if wanted != "all" and not (wanted.isascii() and wanted.isdigit()):
+        raise UsageError(f"not a number of GPUs: {wanted!r}", where="--gpus", hint="write all, a number, or device=0,1")
+    return [DeviceRequest(count=-1 if wanted == "all" else int(wanted), capabilities=[["gpu"]])]
 
 
 def _user(api: Any, options: RunOptions) -> str:

@@ -59,6 +59,7 @@ class DockerfilePlan:
         user: ``UID[:GID]``.
         entrypoint: The program and its fixed arguments.
         apt: Packages of the base's distribution, ``NAME`` or ``NAME=VERSION``.
+        secrets: IDs of secrets that steps may mount.
         working_dir: Where the program starts.
         stop_signal: What asks it to stop.
     """
@@ -71,11 +72,14 @@ class DockerfilePlan:
     user: str
     entrypoint: tuple[str, ...]
     apt: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     working_dir: str = "/"
     stop_signal: str = "SIGTERM"
 
 
-def plan_dockerfile(image: Image, base: Image, from_name: str, apt: Sequence[str] = ()) -> DockerfilePlan:
+def plan_dockerfile(
+    image: Image, base: Image, from_name: str, apt: Sequence[str] = (), secrets: Sequence[str] = ()
+) -> DockerfilePlan:
     """The Dockerfile that makes an assembled image; pure.
 
     Args:
@@ -83,6 +87,7 @@ def plan_dockerfile(image: Image, base: Image, from_name: str, apt: Sequence[str
         base: What it was made on.
         from_name: The base in the engine's words; see :func:`base_in_engine`.
         apt: Packages to install before the recipe's layers.
+        secrets: IDs of the secrets that steps may mount.
 
     Raises:
         UsageError: a package's or variable's name is none.
@@ -113,6 +118,7 @@ def plan_dockerfile(image: Image, base: Image, from_name: str, apt: Sequence[str
         user=image.config.user or "0:0",
         entrypoint=image.config.entrypoint,
         apt=tuple(apt),
+        secrets=tuple(sorted(secrets)),
         working_dir=image.config.working_dir or "/",
         stop_signal=signal,
     )  # fmt: skip
@@ -143,14 +149,14 @@ def render_dockerfile(plan: DockerfilePlan, template: str | None = None) -> str:
     try:
         text = environment.get_template(TEMPLATE if template is None else "own").render(
             title=" ".join(plan.title.split()), base=plan.base, layers=plan.layers, env=plan.env, labels=plan.labels,
-            user=plan.user, entrypoint=json.dumps(plan.entrypoint), apt=plan.apt, working_dir=plan.working_dir,
-            stop_signal=plan.stop_signal,
+            user=plan.user, entrypoint=json.dumps(plan.entrypoint), apt=plan.apt, secrets=plan.secrets,
+            working_dir=plan.working_dir, stop_signal=plan.stop_signal,
         )  # fmt: skip
     except jinja2.TemplateError as error:
         raise BuildError(
             f"the Dockerfile's template is wrong: {error}",
             where=getattr(error, "name", None) or "own template",
-            hint=f"extend {TEMPLATE}, and change its blocks system, recipe and last",
+            hint=f"extend {TEMPLATE}, and change its blocks stages, system, recipe and last",
         ) from error
     return text.rstrip() + "\n"
 
@@ -238,6 +244,16 @@ def build_with_engine(
     if not image:
         raise EngineError("the engine built, but names no image", where=plan.title, hint="see the engine's log")
     return image
+
+
+def build_context(plan: DockerfilePlan, files: Mapping[str, Path], template: str | None = None) -> Iterator[bytes]:
+    """The context as a tar in pieces: the Dockerfile and ``files``.
+
+    Raises:
+        BuildError: the template is wrong.
+        StorageError: a file cannot be read.
+    """
+    return _context(render_dockerfile(plan, template), files)
 
 
 def _context(dockerfile: str, files: Mapping[str, Path]) -> Iterator[bytes]:

@@ -108,11 +108,14 @@ def engine_errors(doing: str, where: str, *, registry: bool = False) -> Iterator
         said = str(error.explanation or error)
         if registry:
             raise registry_error(doing, said, where) from error
-        raise EngineError(_message(doing, said), where=where, hint=_LOG_HINT) from error
+        raise EngineError(
+            _message(doing, said), where=where, hint=_GPU_HINT if "[[gpu]]" in said else _LOG_HINT
+        ) from error
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{doing}: {redact(str(error))}", where=where, hint=_HINT) from error
 
 
+_GPU_HINT = "install the vendor's container toolkit for this engine, or leave --gpus out"
 _LOG_HINT = "see the engine's log, for instance with journalctl -u docker"
 _SAID: tuple[tuple[type[MealkitError], str, str], ...] = (
     (AuthenticationError, r"unauthorized|authentication required|no basic auth|denied", "docker login {host}"),

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from mealkit.errors import UsageError, storage_error
 from mealkit.project import Project
 
 from .base import Base
+from .buildkit import build_with_buildkit
 from .credentials import find_credentials
-from .dockerfile import base_in_engine, build_with_engine, context_files, plan_dockerfile, push_with_engine
-from .engine import connect
+from .dockerfile import (
+    DockerfilePlan,
+    base_in_engine,
+    build_context,
+    build_with_engine,
+    context_files,
+    plan_dockerfile,
+    push_with_engine,
+)
+from .engine import connect, engine_address, engine_errors
 from .engine_base import engine_image
 from .image import MANIFEST, Image
 from .layout import Layout
@@ -19,6 +32,9 @@ from .push import Moves, PushReport, push_image
 from .reference import LayoutLocation, Reference
 from .registry import Repository
 from .store import Store
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 def build_in_engine(
@@ -31,6 +47,7 @@ def build_in_engine(
     store: Store,
     environment: Mapping[str, str],
     reporter: Reporter,
+    secrets: Mapping[str, bytes] = MappingProxyType({}),
 ) -> PushReport:
     """Build a Dockerfile that unpacks the image's own layers on the base, and push what the engine made of it.
 
@@ -43,11 +60,16 @@ def build_in_engine(
     """
     client = connect(environment)
     try:
-        plan = plan_dockerfile(image, base.image, base_in_engine(client, base, reporter.stage), project.image.apt)
+        from_name = base_in_engine(client, base, reporter.stage)
+        plan = plan_dockerfile(image, base.image, from_name, project.image.apt, tuple(secrets))
         files = context_files(plan, store.blob_path)
-        made = build_with_engine(
-            plan, files, client, template=_template(project), platform=str(image.platform), report=reporter.stage
-        )
+        platform = str(image.platform)
+        if secrets:
+            made = _with_secrets(client, plan, files, project, platform, secrets, environment, reporter)
+        else:
+            made = build_with_engine(
+                plan, files, client, template=_template(project), platform=platform, report=reporter.stage
+            )
         if isinstance(location, LayoutLocation):
             built = engine_image(made, store, environment)
             return push_image(built, target, lambda digest: store.blob_path(digest).open("rb"), tags=tags)
@@ -65,6 +87,42 @@ def build_in_engine(
         mounted=Moves(),
         uploaded=Moves(),
     )
+
+
+def _with_secrets(
+    client: DockerClient,
+    plan: DockerfilePlan,
+    files: Mapping[str, Path],
+    project: Project,
+    platform: str,
+    secrets: Mapping[str, bytes],
+    environment: Mapping[str, str],
+    reporter: Reporter,
+) -> str:
+    """The image's ID, built by BuildKit, which alone can lend a step a secret."""
+    address = engine_address(environment)
+    assert address is not None  # it has just answered
+    api: Any = client.api
+    name = None
+    if plan.base.startswith("sha256:"):  # BuildKit takes an ID for a repository's name
+        name = f"mealkit-base:{plan.base.removeprefix('sha256:')[:12]}"
+        with engine_errors("the engine cannot name the base", plan.base):
+            api.tag(plan.base, *name.split(":"))
+        plan = replace(plan, base=name)
+    try:
+        return build_with_buildkit(
+            build_context(plan, files, _template(project)),
+            secrets,
+            environment,
+            address,
+            title=plan.title,
+            platform=platform,
+            report=reporter.stage,
+        )
+    finally:
+        if name is not None:
+            with engine_errors("the engine cannot forget the base's name", name):
+                api.remove_image(name, noprune=True)
 
 
 def check_engine_settings(project: Project, engine: str, platforms: int, base: str) -> None:

@@ -1,13 +1,13 @@
-"""Images into the local engine: pulled from a registry, or loaded from a layout folder or a store."""
+"""Images into the local engine: pulled from a registry, or brought from a layout folder or a store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mealkit.errors import EngineError, NotFoundError, RegistryError
+from mealkit.errors import EngineError, NotFoundError, RegistryError, UnreachableError
 
 from . import entry
 from .digest import digest_bytes
@@ -15,6 +15,7 @@ from .engine import engine_errors, registry_error
 from .image import Image, config_bytes, manifest_bytes
 from .layer import Layer
 from .layout import Layout
+from .loopback import offer_image
 from .platform import Platform, host_platform
 from .pull import pull_image
 from .reference import EngineLocation, HostLocation, LayoutLocation, Location, Reference
@@ -54,7 +55,9 @@ def ensure_image(client: DockerClient, location: Location, report: Report) -> st
             raise NotFoundError("the layout folder has no such image", where=str(location), hint="list its index.json")
         # The layout's own config, to its last byte: its digest is the image's name in the engine.
         config = layout.get_blob(pulled.config_digest)
-        return load_image(client, pulled.image, layout.open_blob, report, config=config, digest=pulled.manifest_digest)
+        found = layout.get_manifest(pulled.manifest_digest)
+        manifest = None if found is None else found[0]
+        return load_image(client, pulled.image, layout.open_blob, report, config=config, manifest=manifest)
     assert isinstance(location, HostLocation)
     raise NotFoundError("'host' is a base, not an image to run", where="host", hint="build a recipe on it first")
 
@@ -98,9 +101,12 @@ def load_image(
     report: Report,
     *,
     config: bytes | None = None,
-    digest: str | None = None,
+    manifest: bytes | None = None,
 ) -> str:
-    """The engine's ID of an image, loaded from its layers unless the engine has it.
+    """The engine's ID of an image, brought to it unless it has it; layers that it has do not move.
+
+    The engine pulls from a registry on this machine's loopback, and so asks only for layers that it lacks. One that
+    does not reach the loopback, because it runs on another machine or in a network of its own, is sent the whole.
 
     Args:
         client: The engine.
@@ -108,20 +114,58 @@ def load_image(
         open_layer: Opens a layer's compressed bytes.
         report: Told when it has to be loaded.
         config: The config document as it stands somewhere; by default made from ``image``.
-        digest: The manifest's digest likewise.
+        manifest: The manifest likewise.
 
     Raises:
         EngineError: the engine refuses it.
     """
     config = config_bytes(image) if config is None else config
-    digest = digest or digest_bytes(manifest_bytes(image))
-    name = digest_bytes(config)
+    manifest = manifest_bytes(image) if manifest is None else manifest
+    digest = digest_bytes(manifest)
     # An engine with containerd's image store names an image by its manifest's digest instead.
-    for known in (name, digest):
+    for known in (digest_bytes(config), digest):
         if has_image(client, known):
             return known
     tag = f"mealkit:{digest.removeprefix('sha256:')[:12]}"  # not <none>: that is what `docker image prune` takes
     report(f"loading {tag} into the engine")
+    try:
+        _pull_from_loopback(client, image, open_layer, tag, config, manifest)
+    except (UnreachableError, NotFoundError, EngineError):
+        _send_archive(client, image, open_layer, tag, config)
+    api: Any = client.api
+    with engine_errors("the engine cannot load the image", tag):
+        found: dict[str, Any] = api.inspect_image(tag)
+    if found["RootFS"]["Layers"] != [layer.diff_id for layer in image.layers]:
+        raise EngineError("the engine has other layers than were loaded", where=tag, hint=f"docker rmi {tag}")
+    return str(found["Id"])
+
+
+def _pull_from_loopback(
+    client: DockerClient,
+    image: Image,
+    open_layer: Callable[[str], BinaryIO],
+    tag: str,
+    config: bytes,
+    manifest: bytes,
+) -> None:
+    """Let the engine pull the image from this process; its name there is gone afterwards, only ``tag`` stays."""
+    digest, doing = digest_bytes(manifest), "the engine cannot load the image"
+    sizes = {layer.digest: layer.size for layer in image.layers}
+    api: Any = client.api
+    with offer_image(manifest, digest, (digest_bytes(config), config), open_layer, sizes) as repository:
+        name = f"{repository}@{digest}"
+        with engine_errors(doing, tag, registry=True):
+            for line in api.pull(repository, tag=digest, stream=True, decode=True, auth_config={}):
+                if line.get("error"):
+                    raise registry_error(doing, str(line["error"]), tag)
+            api.tag(name, *tag.split(":"))
+            api.remove_image(name, noprune=True)
+
+
+def _send_archive(
+    client: DockerClient, image: Image, open_layer: Callable[[str], BinaryIO], tag: str, config: bytes
+) -> None:
+    """Send the whole image, as ``docker load`` does."""
     api: Any = client.api
     with engine_errors("the engine cannot load the image", tag):
         for line in api.load_image(_archive(image, config, tag, open_layer)):
@@ -129,10 +173,19 @@ def load_image(
                 raise EngineError(
                     f"the engine cannot load the image: {line['error']}", where=tag, hint="is its disk full?"
                 )
-        found: dict[str, Any] = api.inspect_image(tag)
-    if found["RootFS"]["Layers"] != [layer.diff_id for layer in image.layers]:
-        raise EngineError("the engine has other layers than were loaded", where=tag, hint=f"docker rmi {tag}")
-    return str(found["Id"])
+
+
+def name_image(client: DockerClient, image: str, repository: str, tags: Iterable[str]) -> tuple[str, ...]:
+    """Give an image of the engine names; returns them.
+
+    Raises:
+        EngineError: the engine refuses a name.
+    """
+    api: Any = client.api
+    with engine_errors("the engine cannot name the image", repository):
+        for tag in tags:
+            api.tag(image, repository, tag, force=True)
+    return tuple(f"{repository}:{tag}" for tag in tags)
 
 
 def _archive(image: Image, config: bytes, tag: str, open_layer: Callable[[str], BinaryIO]) -> Iterator[bytes]:

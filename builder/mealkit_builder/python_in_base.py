@@ -49,7 +49,9 @@ class BasePython:
     version: str | None = None
 
 
-def find_python(image: Image, open_layer: Callable[[str], BinaryIO], named: str | None, where: str) -> BasePython:
+def find_python(
+    image: Image, open_layer: Callable[[str], BinaryIO], named: str | None, where: str, *, promised: bool = False
+) -> BasePython:
     """The interpreter of an image.
 
     An official Python image says in its config what it has; then layers are read, from the lowest on, only until
@@ -61,6 +63,8 @@ def find_python(image: Image, open_layer: Callable[[str], BinaryIO], named: str 
         open_layer: Opens a layer's compressed bytes by digest.
         named: The interpreter's path in the image, where the user names it.
         where: The base as the user wrote it, for errors.
+        promised: A step of a Dockerfile brings the named interpreter, such as ``/usr/bin/python3.11``, if the base
+            does not have it.
 
     Raises:
         BaseImageError: there is no Python of version 3.11 or newer, or no C library, or a layer cannot be read.
@@ -78,7 +82,11 @@ def find_python(image: Image, open_layer: Callable[[str], BinaryIO], named: str 
         version, executable = told
         minor = version.rpartition(".")[0]
     else:
-        executable, minor = _search(tree, environment.get("PATH") or DEFAULT_PATH, named, where)
+        brought = _VERSIONED.search(named) if promised and named else None
+        if named and brought and tree.resolve(named) is None:
+            executable, minor = named, brought[1]
+        else:
+            executable, minor = _search(tree, environment.get("PATH") or DEFAULT_PATH, named, where)
         version = None
     check_minor(minor, where)
     return BasePython(minor, executable, libc[0], libc[1], version)

@@ -58,8 +58,8 @@ def image(store: Store, *layers: Mapping[str, bytes | str | None], env: Mapping[
     return made
 
 
-def find(made: Image, store: Store, named: str | None = None) -> Any:
-    return find_python(made, lambda digest: store.blob_path(digest).open("rb"), named, "test")
+def find(made: Image, store: Store, named: str | None = None, *, promised: bool = False) -> Any:
+    return find_python(made, lambda digest: store.blob_path(digest).open("rb"), named, "test", promised=promised)
 
 
 DEBIAN = {
@@ -119,6 +119,19 @@ def test_named_interpreter(tmp_path: Path) -> None:
         find(made, store, "/opt/nothing")
     assert caught.value.hint
     assert "python" in caught.value.hint
+
+
+def test_an_interpreter_that_a_step_will_bring(tmp_path: Path) -> None:
+    """As for a base for GPUs, which has none: its name tells the version, and only a full one does."""
+    store = Store(tmp_path)
+    made = image(store, {"usr/lib/x86_64-linux-gnu/libc.so.6": GLIBC})
+    found = find(made, store, "/usr/bin/python3.12", promised=True)
+    assert (found.minor, found.executable, found.version) == ("3.12", "/usr/bin/python3.12", None)
+    for named, promised in (("/usr/bin/python3.12", False), ("/usr/bin/python3", True), (None, True)):
+        with pytest.raises(BaseImageError, match="no Python"):
+            find(made, store, named, promised=promised)
+    there = image(store, DEBIAN)
+    assert find(there, store, "/usr/bin/python3", promised=True).executable == "/usr/bin/python3.11"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ import pytest
 from services import RunningRegistry
 from workshop import Workshop
 
+from mealkit.errors import EngineError, UsageError
 from mealkit.spec import LABEL
+from mealkit_builder.buildkit import build_with_buildkit, parse_secrets
 from mealkit_builder.layout import Layout
 from mealkit_builder.pull import pull_image
 from mealkit_builder.reference import parse_reference
@@ -66,3 +72,120 @@ def test_one_platform_at_a_time(workshop: Workshop, tmp_path: Path) -> None:
     )
     assert done.status == 2
     assert "one platform at a time" in done.err
+
+
+SECRET_TEMPLATE = """\
+{% extends "Dockerfile.jinja" %}
+{% block stages %}FROM {{ base }} AS compiled
+RUN mkdir /made && echo compiled > /made/tool && echo {{ "waste" }} > /made-beside
+{% endblock %}
+{% block system %}{{ super() }}COPY --from=compiled /made/tool /opt/tool
+USER 0:0
+RUN {{ lend }}sha256sum < /run/secrets/token > /opt/proof && cat /run/secrets/token
+{% endblock %}
+"""
+
+
+@pytest.mark.engine
+def test_secrets_and_compilers_stay_outside(
+    workshop: Workshop, engine: Any, bookworm: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = workshop.recipe("lent", base=f"docker:{bookworm}", image='dockerfile = "own.jinja"')
+    (root / "own.jinja").write_text(SECRET_TEMPLATE)
+    canary, beside = "canary-3f9c1b", "canary-77aa02"
+    (tmp_path / "token").write_text(canary)
+    there = workshop.having(OTHER=beside, HOME=str(tmp_path))
+    done = there.mealkit(
+        "build", "-C", root, "--engine", "docker", "--secret", f"id=token,src={tmp_path}/token", "--secret",
+        "id=other,env=OTHER", "--to", f"oci:{tmp_path}/out", "--json", timeout=120,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert not [text for text in (canary, beside) if text in done.out + done.err]
+    layout = Layout(tmp_path / "out")
+    pulled = pull_image(layout, "latest")
+    assert pulled is not None
+    found: dict[str, bytes] = {}
+    for blob in (tmp_path / "out" / "blobs" / "sha256").iterdir():
+        data = blob.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        assert canary.encode() not in data
+        assert beside.encode() not in data
+        if b"ustar" in data[:512]:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.isreg() and member.name.startswith("opt/") else None
+                    found[member.name] = content.read() if content else b""
+    assert found["opt/tool"] == b"compiled\n"
+    assert found["opt/proof"].split()[0].decode() == hashlib.sha256(canary.encode()).hexdigest()
+    assert "made-beside" not in found
+
+
+@pytest.mark.engine
+def test_a_step_that_fails_tells_no_secret(workshop: Workshop, engine: Any, bookworm: str, tmp_path: Path) -> None:
+    root = workshop.recipe("failing", base=f"docker:{bookworm}", image='dockerfile = "own.jinja"')
+    (root / "own.jinja").write_text(
+        '{% extends "Dockerfile.jinja" %}{% block system %}USER 0:0\n'
+        "RUN {{ lend }}cat /run/secrets/token; exit 3\n{% endblock %}"
+    )
+    there = workshop.having(TOKEN="canary-5d21", HOME=str(tmp_path))
+    done = there.mealkit(
+        "build", "-C", root, "--engine", "docker", "--secret", "id=token,env=TOKEN", "--to", f"oci:{tmp_path}/out"
+    )
+    assert done.status == 6
+    assert "error[build]: a step of the Dockerfile failed" in done.err
+    assert "canary-5d21" not in done.out + done.err
+    assert "***" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("token", "not a secret"),
+        ("id=a/b,src=x", "not a secret"),
+        ("id=a,src=x,env=Y", "not a secret"),
+        ("id=a,what=x", "not a secret"),
+        ("id=a,src=/nowhere/at/all", "there is no such file"),
+        ("id=a,env=NOT_SET_AT_ALL", "NOT_SET_AT_ALL is not set"),
+        ("id=NOT_SET_AT_ALL", "NOT_SET_AT_ALL is not set"),
+    ],
+)
+def test_what_is_no_secret_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse_secrets([text], {})
+
+
+def test_secrets_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"one")
+    texts = [f"id=a,src={tmp_path}/file", "id=b,env=B", "id=C"]
+    assert parse_secrets(texts, {"B": "two", "C": "three"}) == {"a": b"one", "b": b"two", "C": b"three"}
+
+
+def test_our_own_engine_lends_no_secret(workshop: Workshop) -> None:
+    done = workshop.mealkit("build", "-C", workshop.recipe(), "--secret", "id=a,env=PATH")
+    assert done.status == 2
+    assert "hint: add --engine docker" in done.err
+
+
+def test_without_buildkit_a_hint_is_given(tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\necho usage: docker build\n")
+    (tmp_path / "docker").chmod(0o755)
+    with pytest.raises(EngineError, match="no docker program here has BuildKit"):
+        build_with_buildkit([], {"a": b"b"}, {"PATH": str(tmp_path)}, "unix:///nowhere", title="recipe")
+
+
+@pytest.mark.engine
+def test_gpus_are_asked_of_the_engine(workshop: Workshop, engine: Any) -> None:
+    """This machine has none: the engine must be asked, and its refusal be told."""
+    url = workshop.build(workshop.recipe("graphic")).url
+    done = workshop.mealkit("run", "--runner", "container", "--gpus", "all", url, "describe")
+    assert done.status == 9
+    assert "capabilities: [[gpu]]" in done.err
+    assert "hint: install the vendor's container toolkit" in done.err
+
+
+def test_a_promised_python_must_tell_its_version(workshop: Workshop, tmp_path: Path) -> None:
+    root = workshop.recipe("unpromised", image='python = "/usr/bin/python3.11"')
+    done = workshop.mealkit("build", "-C", root, "--to", f"oci:{tmp_path}/out")
+    assert done.status == 6
+    assert "there is no Python at /usr/bin/python3.11" in done.err

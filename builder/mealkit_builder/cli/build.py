@@ -13,6 +13,8 @@ from ._output import print_json, print_pairs, size_text
 from ._progress import TerminalReporter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mealkit_builder.record import ImageRecord
 
 
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="oci: mealkit's own, no daemon. docker: a Dockerfile built by the Docker engine.",
 )
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=ID,src=FILE",
+    help="Lend FILE (or env=VARIABLE) to steps of the engine docker; never stored. May be repeated.",
+)
+@click.option("--load", is_flag=True, help="Also bring the image to the local Docker engine, as NAME:TAG.")
 @click.option("--locked", is_flag=True, help="Fail when the lock is missing or out of date.")
 @click.option("--no-cache", is_flag=True, help="Make every layer anew; use and believe nothing that is known.")
 @click.option("--verify-cache", is_flag=True, help="Make known layers anew too, and compare them before they are used.")
@@ -55,6 +65,8 @@ def build(
     base: str | None,
     platforms: tuple[str, ...],
     engine: str,
+    secrets: tuple[str, ...],
+    load: bool,
     locked: bool,
     no_cache: bool,
     verify_cache: bool,
@@ -79,6 +91,7 @@ def build(
       mealkit build --to localhost:5000/shop   to another one
       mealkit build --to oci:/srv/images --json
       mealkit build --push --attest --sign-key team.key
+      mealkit build --load && docker run --rm churn describe
     """  # noqa: D301
     from mealkit_builder.build import BuildRequest
     from mealkit_builder.build import build as build_image
@@ -94,6 +107,14 @@ def build(
         from .sign import ask
 
         key = load_private_key(sign_key, os.environ, ask)
+    lent: dict[str, bytes] = {}
+    if secrets:
+        from mealkit.errors import UsageError
+        from mealkit_builder.buildkit import parse_secrets
+
+        if engine != "docker":
+            raise UsageError("only the engine docker lends secrets", where="--secret", hint="add --engine docker")
+        lent = parse_secrets(secrets, os.environ)
     request = BuildRequest(
         project=project,
         to=to,
@@ -101,6 +122,7 @@ def build(
         base=base,
         platforms=platforms,
         engine=engine,  # type: ignore[arg-type]  # click checked it
+        secrets=lent,
         bytecode=not no_bytecode,
         use_cache=not no_cache,
         verify_cache=verify_cache,
@@ -112,6 +134,7 @@ def build(
     reporter = TerminalReporter(quiet or as_json)
     try:
         made = build_image(request, reporter)
+        names = load_built(made, reporter.stage) if load else ()
     finally:
         reporter.clear()
     if record is not None:
@@ -130,10 +153,24 @@ def build(
     elif quiet:
         click.echo(made.url)
     else:
-        show(made)
+        show(made, names)
 
 
-def show(made: ImageRecord) -> None:
+def load_built(made: ImageRecord, report: Callable[[str], None]) -> tuple[str, ...]:
+    """The image's names in the local engine, which has it then; layers that the engine has do not move."""
+    from mealkit_builder.engine import connect
+    from mealkit_builder.engine_load import ensure_image, name_image
+    from mealkit_builder.reference import parse_location
+
+    client = connect(os.environ)
+    try:
+        image = ensure_image(client, parse_location(made.url), report)
+        return name_image(client, image, made.name.lower(), made.tags)
+    finally:
+        client.close()
+
+
+def show(made: ImageRecord, names: tuple[str, ...] = ()) -> None:
     """What was built, for a person; the URL stands last, alone, where scripts and eyes look for it."""
     ways = ", ".join(f"{count} {way}" for way, count in made.layers.items() if count)
     print_pairs(
@@ -148,6 +185,7 @@ def show(made: ImageRecord) -> None:
                 ways and f"{ways}; {size_text(made.bytes_uploaded)} sent; {made.wheels_downloaded} wheels downloaded",
             ),
             ("source", f"{made.revision[:12]}{' with changes' if made.dirty else ''}" if made.revision else None),
+            ("loaded", ", ".join(names)),
             ("time", f"{made.seconds:.2f} s"),
         )
     )

@@ -25,6 +25,9 @@ from mealkit.errors import UsageError
 @click.option("--network", default="none", show_default=True, help="none, bridge, host, or one of the engine's.")
 @click.option("--memory", help="Limit of memory, such as 2g.")
 @click.option("--cpus", type=float, help="Limit of processors, such as 1.5.")
+@click.option(
+    "--gpus", metavar="all|N|device=ID,…", help="GPUs for the container; the engine needs its vendor's toolkit."
+)
 @click.option("--shm-size", default="256m", show_default=True, help="Size of /dev/shm.")
 @click.option("--env", "-e", "env", multiple=True, metavar="NAME[=VALUE]", help="A variable; may be repeated.")
 @click.option("--policy", type=click.Path(path_type=Path), metavar="FILE", help="Which images may run; see `verify`.")
@@ -37,6 +40,7 @@ def run(
     network: str,
     memory: str | None,
     cpus: float | None,
+    gpus: str | None,
     shm_size: str,
     env: tuple[str, ...],
     policy: Path | None,
@@ -70,7 +74,9 @@ def run(
         from mealkit_builder.platform import host_platform
 
         url = admit_by_policy(url, os.environ, policy, host_platform())
-    options = RunOptions(user=user, network=network, memory=memory, cpus=cpus, env=_environment(env), shm_size=shm_size)
+    options = RunOptions(
+        user=user, network=network, memory=memory, cpus=cpus, gpus=gpus, env=_environment(env), shm_size=shm_size
+    )
     use_engine = runner == "container" or (runner == "auto" and engine_available(os.environ))
     click.echo(f"runner: {'container' if use_engine else 'process (no container engine answers)'}", err=True)
     return (run_image if use_engine else run_process)(url, mode, arguments, options, environment=os.environ)
