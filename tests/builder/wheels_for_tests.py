@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+import random
 import shutil
 import subprocess
 import sys
@@ -136,3 +137,36 @@ def fetch_real(folder: Path) -> list[WheelFile]:
         if done.returncode == 0:
             return [wheel_file(path) for path in sorted(folder.glob("*.whl"))]
     pytest.skip("no wheels: neither pip nor uv reaches an index")
+
+
+def generated_wheel(folder: Path, large: Mapping[str, tuple[int, int]], small: int) -> WheelFile:
+    """A wheel of ``large`` files (MiB and zip method by name) and ``small`` ones of 20 kB, that hardly compresses."""
+    block = random.Random(1).randbytes(1 << 20)
+    path = folder / "generated-1.0-py3-none-any.whl"
+    rows = ["generated-1.0.dist-info/RECORD,,"]
+    with zipfile.ZipFile(path, "w", compresslevel=1) as archive:
+
+        def add(name: str, blocks: Sequence[bytes], method: int = zipfile.ZIP_STORED) -> None:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = method
+            state = hashlib.sha256()
+            # The size must be known beforehand, or zipfile reserves space for that of a huge file.
+            info.file_size = sum(map(len, blocks))
+            with archive.open(info, "w") as file:
+                for data in blocks:
+                    state.update(data)
+                    file.write(data)
+            value = base64.urlsafe_b64encode(state.digest()).decode().rstrip("=")
+            rows.append(f"{name},sha256={value},{info.file_size}")
+
+        for name, (size, method) in large.items():
+            add(f"generated/{name}", [block] * size, method)
+        for number in range(small):
+            add(f"generated/data/{number:05}.bin", [block[number : number + 20_000]])
+        folder_name = "generated-1.0.dist-info"
+        add(f"{folder_name}/METADATA", [b"Metadata-Version: 2.1\nName: generated\nVersion: 1.0\n"])
+        add(f"{folder_name}/WHEEL", [b"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"])
+        archive.writestr(f"{folder_name}/RECORD", "\n".join(rows) + "\n")
+    with path.open("rb") as whole:
+        digest = hashlib.file_digest(whole, "sha256").hexdigest()
+    return WheelFile("generated", "1.0", path.name, digest, path.stat().st_size, path)
