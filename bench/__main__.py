@@ -8,16 +8,18 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from . import base, extra, startup, wheels
+from . import base, extra, growth, startup, wheels
+from .buildah import Buildah
 from .engine import Engine, find_engine
 from .machine import read_machine
+from .plain import Plain
 from .registry import Place, fresh_registry
 from .report import insert, render
 from .result import Extra, Result, from_json
@@ -25,7 +27,13 @@ from .scenario import SCENARIOS, WARM, Round, Sample, begins
 from .side import Docker, Mealkit
 from .source import ROOT, Source
 
-_EXTRAS = {"x": "sizes, pulls, download, lock, --help", "l": "wheels to layers", "s": "the runtime's start"}
+_EXTRAS = {
+    "x": "sizes, pulls, download, lock, --help, a second recipe",
+    "l": "wheels to layers",
+    "s": "the runtime's start",
+    "g": "growth of the dependencies",
+    "p": "buildah and pip + tar + zlib beside us in (a) to (c)",
+}
 _WHERE = Path("/var/tmp")  # a real disk: /tmp may be memory
 
 
@@ -40,18 +48,21 @@ _WHERE = Path("/var/tmp")  # a real disk: /tmp may be memory
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all that was measured to this file.")
 @click.option("--markdown", type=click.Path(path_type=Path, exists=True), help="Put the tables into this page.")
 @click.option(
+    "--sizes", default=",".join(map(str, growth.SIZES)), show_default=True, help="MB of dependencies that (g) takes."
+)
+@click.option(
     "--from", "old", type=click.Path(path_type=Path, exists=True), help="Measure nothing: take a --json file."
 )
 @click.option(
     "--recipe", type=click.Path(path_type=Path, exists=True), default=ROOT / "sample_recipe", help="What is built."
 )
 def main(
-    repeats: int, only: str, json_file: Path | None, markdown: Path | None, old: Path | None, recipe: Path
+    repeats: int, only: str, json_file: Path | None, markdown: Path | None, old: Path | None, recipe: Path, sizes: str
 ) -> None:
-    """Build a recipe with mealkit and with docker, in turn, to the same registry, and compare.
+    """Build a recipe with mealkit, docker and others, in turn, to the same registry, and compare.
 
-    Needs a Docker engine, docker-registry, mmdebstrap and the network. Images named bench/… are removed at the end, and
-    so is BuildKit's build cache, all of it: that is what a fresh machine has.
+    Needs a Docker engine, docker-registry, mmdebstrap, buildah (for p) and the network. Images named bench/… are
+    removed at the end, and so is BuildKit's build cache, all of it: that is what a fresh machine has.
     """
     letters = frozenset(filter(None, only.replace(" ", "").split(",")))
     unknown = letters - {*SCENARIOS, *_EXTRAS}
@@ -67,7 +78,7 @@ def main(
             folder = Path(name)
             engine = find_engine(folder / "docker")
             try:
-                result = measure(folder, engine, recipe, repeats, letters)
+                result = measure(folder, engine, recipe, repeats, letters, [int(size) for size in sizes.split(",")])
             finally:
                 engine.forget_all()
     if json_file is not None:
@@ -77,7 +88,9 @@ def main(
     click.echo(render(result))
 
 
-def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: frozenset[str]) -> Result:
+def measure(
+    folder: Path, engine: Engine, recipe: Path, repeats: int, letters: frozenset[str], sizes: Sequence[int]
+) -> Result:
     """Set up, run the rounds and what else is asked for."""
     started, load = time.perf_counter(), os.getloadavg()[0]
     say("the base image")
@@ -95,18 +108,22 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
     with fresh_registry(folder / "registry-prime", seed) as place:
         extra.prime_pip(source, engine, place, folder / "pip")
     sides = mealkit, Docker(source, engine, buildkit=False), Docker(source, engine, buildkit=True)
+    peers = (Buildah(source, folder / "buildah"), Plain(source, folder / "plain-pip")) if "p" in letters else ()
     extra.help_seconds(mealkit, 1)  # writes bytecode
     samples: list[Sample] = []
     more = splicing = start = None
     with contextlib.ExitStack() as stack:
+        for peer in peers:
+            stack.callback(peer.forget)
+        warm_stack = stack.enter_context(contextlib.ExitStack())
         warm: Place | None = None
         for number in range(repeats):
             say(f"round {number + 1} of {repeats}")
             if letters & WARM and begins(number):
-                stack.close()
-                warm = stack.enter_context(fresh_registry(folder / f"registry-warm-{number}", seed))
+                warm_stack.close()
+                warm = warm_stack.enter_context(fresh_registry(folder / f"registry-warm-{number}", seed))
             only = letters & {*SCENARIOS}
-            samples += Round(number, only, source, *sides, seed, folder, warm, pin, show).run()
+            samples += Round(number, only, source, *sides, seed, folder, warm, pin, show, peers).run()
         if letters & {"x", "s"}:
             place = warm or stack.enter_context(fresh_registry(folder / "registry-images", seed))
             url = mealkit.build(place).url
@@ -122,6 +139,7 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
                     images={name: extra.image_facts(engine, place, one, min(repeats, 2)) for name, one in urls.items()},
                     docker_uv=extra.docker_with_uv(source, engine, place, folder / "uv"),
                     plain_base=extra.plain_base_seconds(mealkit, engine, place, folder / "plain", min(repeats, 5)),
+                    second=extra.second_recipe(mealkit, place, min(repeats, 3)),
                 )
             if "s" in letters:
                 say("the runtime's start")
@@ -130,6 +148,9 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
     if "l" in letters:
         say("wheels to layers")
         splicing = wheels.compare(source.wheels(), store, source.minor, max(repeats, 3))
+    grown: tuple[growth.Cost, ...] = ()
+    if "g" in letters:
+        grown = growth.measure(folder, seed, source.minor, min(repeats, 3), sizes, say)
     return Result(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         command=" ".join(["./task bench", *sys.argv[1:]]),
@@ -143,6 +164,7 @@ def measure(folder: Path, engine: Engine, recipe: Path, repeats: int, letters: f
         extra=more,
         splicing=splicing,
         startup=start,
+        growth=grown,
     )
 
 

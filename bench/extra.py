@@ -7,16 +7,32 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mealkit_builder.download import Fetch
 from mealkit_builder.store import Store
 
 from .engine import Engine
-from .registry import Place
+from .registry import Place, Traffic
 from .side import Mealkit
 from .source import Source
 from .timing import median, run, settle
+
+
+@dataclasses.dataclass(frozen=True)
+class Second:
+    """What a second recipe with the same dependencies cost.
+
+    Attributes:
+        seconds: Median.
+        traffic: What the registry saw; ``up`` counts what it had nowhere before.
+        layers: How the layers came.
+    """
+
+    seconds: float
+    traffic: Traffic
+    layers: Mapping[str, int]
 
 
 def help_seconds(mealkit: Mealkit, repeats: int) -> float:
@@ -109,3 +125,22 @@ def plain_base_seconds(mealkit: Mealkit, engine: Engine, place: Place, folder: P
         settle()
         times.append(mealkit.build(plain, fresh=True).timed.seconds)
     return median(times)
+
+
+def second_recipe(mealkit: Mealkit, place: Place, repeats: int) -> Second:
+    """Another recipe with the same dependencies, to another repository of the registry that has the first one's image.
+
+    It is the first one with a line changed, which is all that another recipe is to layers of wheels.
+    """
+    mealkit.build(place)
+    seconds, traffic, ways = [], [], dict[str, int]()
+    for number in range(repeats):
+        mealkit.source.edit()
+        settle()
+        with place.counting() as counted:
+            built = mealkit.build(place, repository=f"bench/second-{number}")
+        seconds.append(built.timed.seconds)
+        traffic.append(counted[0])
+        ways = dict(built.facts["layers"])  # type: ignore[call-overload]
+    up = int(median([one.up for one in traffic]))
+    return Second(median(seconds), Traffic(int(median([one.requests for one in traffic])), traffic[-1].down, up), ways)

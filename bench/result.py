@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .extra import Second
+from .growth import Cost
 from .machine import Machine
 from .registry import Traffic
 from .scenario import Sample
@@ -27,6 +29,7 @@ class Extra:
         images: Side to compressed bytes, layers, unpacked bytes and seconds of an engine's pull.
         docker_uv: (a) by docker with uv in place of pip, once.
         plain_base: (e) by mealkit on a base that does not tell its Python, median.
+        second: A second recipe with the same dependencies in another repository.
     """
 
     help: float
@@ -36,6 +39,7 @@ class Extra:
     images: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     docker_uv: float | None = None
     plain_base: float | None = None
+    second: Second | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Result:
         extra: The rest.
         splicing: Wheels to layers.
         startup: The runtime's start.
+        growth: Builds by the size of the dependencies.
     """
 
     date: str
@@ -69,6 +74,7 @@ class Result:
     extra: Extra | None = None
     splicing: Splicing | None = None
     startup: Startup | None = None
+    growth: tuple[Cost, ...] = ()
 
     def of(self, scenario: str, side: str) -> tuple[Sample, ...]:
         """The samples of one side in one scenario."""
@@ -94,8 +100,16 @@ def from_json(text: str) -> Result:
             "machine": Machine(**value["machine"]),
             "load": tuple(value["load"]),
             "samples": samples,
-            "extra": Extra(**value["extra"]) if value["extra"] else None,
+            "extra": _extra(value["extra"]) if value["extra"] else None,
             "splicing": Splicing(**value["splicing"]) if value["splicing"] else None,
             "startup": Startup(**value["startup"]) if value["startup"] else None,
+            "growth": tuple(Cost(**{**one, "traffic": Traffic(**one["traffic"])}) for one in value["growth"]),
         }
+    )
+
+
+def _extra(value: Mapping[str, Any]) -> Extra:
+    second = value["second"]
+    return Extra(
+        **{**value, "second": Second(**{**second, "traffic": Traffic(**second["traffic"])}) if second else None}
     )

@@ -60,7 +60,8 @@ class Round:
     In the first phase everything begins cold, and docker's classic builder meets mealkit. In the second one BuildKit
     does: pip's downloads are in its cache mount, so it begins with the wheels on disk. As (w) takes three quarters of
     a minute and is no scenario of the first rank, only each second round begins the second phase so; the others
-    begin it on a fresh machine, (e), with the registry as the round before left it.
+    begin it on a fresh machine, (e), with the registry as the round before left it. The peers take part in the same
+    rounds, in the first phase's (a) to (c).
 
     Attributes:
         number: Turns the order in which the sides run.
@@ -69,6 +70,7 @@ class Round:
         mealkit: Our side.
         classic: docker's classic builder.
         buildkit: docker's BuildKit.
+        peers: Further ones.
         seed: A registry's folder, with the base in it.
         folder: Where registries are started.
         warm: The registry of the second phase; None: there is none.
@@ -87,6 +89,7 @@ class Round:
     warm: Place | None
     new_pin: str
     tell: Callable[[Sample], None]
+    peers: Sequence[Side] = ()
 
     def run(self) -> Iterator[Sample]:
         """Measure; samples come as they are made."""
@@ -98,11 +101,13 @@ class Round:
             yield from self._warm(self.warm)
 
     def _cold(self, place: Place) -> Iterator[Sample]:
+        peers = tuple(self.peers) if begins(self.number) else ()
         sides = self._order(self.mealkit, self.classic)
-        for side in sides:
+        for side in (*sides, *peers):
             side.forget()
-        yield from self._measure("a", sides, place)
-        yield from self._small_changes(sides, place)
+        yield from self._measure("a", (*sides, *peers), place)
+        # One that keeps nothing from build to build would only do the same again.
+        yield from self._small_changes((*sides, *(peer for peer in peers if peer.keeps)), place)
         if "d" in self.only:
             self.source.require(self.new_pin)
             yield from self._measure("d", sides, place)

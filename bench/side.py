@@ -36,9 +36,15 @@ class Built:
 
 
 class Side(Protocol):
-    """One way to build."""
+    """One way to build.
+
+    Attributes:
+        name: What the report calls it.
+        keeps: Whether a build leaves anything that makes the next one quicker.
+    """
 
     name: str
+    keeps: bool
 
     def forget(self, *, keep_wheels: bool = False) -> None:
         """As on a fresh machine; but wheels may be on its disk."""
@@ -54,6 +60,7 @@ class Mealkit:
     """``mealkit build --to``, as installed: with bytecode of its own modules."""
 
     name = "mealkit"
+    keeps = True
 
     def __init__(self, source: Source, cache: Path, wheels: Path) -> None:
         self.source = source
@@ -75,9 +82,9 @@ class Mealkit:
         if keep_wheels:
             shutil.copytree(self.wheels, self.cache, copy_function=os.link)
 
-    def build(self, place: Place, *, fresh: bool = False) -> Built:
+    def build(self, place: Place, *, fresh: bool = False, repository: str = "bench/mealkit") -> Built:
         """Its own record tells the URL."""
-        command = [self.program, "build", "--json", "--to", f"{place.host}/bench/mealkit", "--base", place.base]
+        command = [self.program, "build", "--json", "--to", f"{place.host}/{repository}", "--base", place.base]
         timed = run(command, self.environment, self.source.project)
         record = json.loads(timed.output)
         return Built(timed, record["url"], record)
@@ -91,6 +98,8 @@ class Docker:
 
     BuildKit keeps pip's downloads in a cache mount, and writes its inline cache, from which a fresh machine builds.
     """
+
+    keeps = True
 
     def __init__(self, source: Source, engine: Engine, *, buildkit: bool) -> None:
         self.name = "docker buildkit" if buildkit else "docker classic"
