@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import click
 
+_WATCH_SECONDS = 0.05
 _SHOWN = 3000  # characters of a failed command's output
 
 
@@ -46,9 +48,15 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
         process = subprocess.Popen(
             command, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
+        ours = _most(os.getpid())
+        watched = _Watched(process.pid)
         # wait4 and not wait: it tells the peak of this process and of those that it waited for.
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
+        # Linux counts what the process was before it became another program: a copy of this one.
+        peak = usage.ru_maxrss * 1024
+        watched.end()
+        peak = peak if peak > ours else watched.peak
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         output = out.read().decode(errors="replace")
@@ -56,7 +64,36 @@ def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) ->
             err.seek(0)
             said = (output + err.read().decode(errors="replace"))[-_SHOWN:]
             raise click.ClickException(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
-    return Timed(seconds, usage.ru_maxrss * 1024, output)
+    return Timed(seconds, peak, output)
+
+
+class _Watched:
+    """The peak of a process, asked for some times a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self._pid = pid
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop asking."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_WATCH_SECONDS):
+            self.peak = max(self.peak, _most(self._pid))
+
+
+def _most(pid: int) -> int:
+    """The most resident bytes that a running process has had since it began its program; 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def median(values: Sequence[float]) -> float:

@@ -47,6 +47,20 @@ def inflater(wbits: int = -15) -> tuple[Callable[[], _Inflater], type[Exception]
     return lambda: isal_zlib.decompressobj(wbits), cast("type[Exception]", isal_zlib.error)
 
 
+@functools.cache
+def _crc32() -> Callable[[Buffer, int], int]:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.crc32
+    return isal_zlib.crc32
+
+
+def crc32(data: Buffer, value: int = 0) -> int:
+    """The CRC-32 of ``data`` after what gave ``value``."""
+    return _crc32()(data, value)
+
+
 def inflate(raw: Buffer, size: int, crc: int) -> bytes:
     """The content of a complete raw DEFLATE stream, in one piece.
 
@@ -61,7 +75,7 @@ def inflate(raw: Buffer, size: int, crc: int) -> bytes:
     except damaged as error:
         raise Broken(f"its compressed data are damaged ({error})") from error
     _check_end(stream, len(plain), size, rest=False)
-    check_crc(zlib.crc32(plain), crc)
+    check_crc(crc32(plain), crc)
     return plain
 
 
@@ -84,7 +98,7 @@ def inflate_pieces(raw: memoryview, size: int, crc: int) -> Iterator[tuple[Buffe
             plain = stream.decompress(waiting, _PLAIN)
             waiting = stream.unconsumed_tail
             got += len(plain)
-            found = zlib.crc32(plain, found)
+            found = crc32(plain, found)
             if got > size:
                 break
             yield piece, plain

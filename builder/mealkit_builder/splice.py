@@ -24,7 +24,7 @@ from mealkit._value import dataclass
 
 from . import entry
 from .ahead import flow
-from .inflate import Broken, Buffer, inflate
+from .inflate import Broken, Buffer, crc32, inflate
 
 # ID1 ID2 CM=deflate FLG=0 MTIME=0 XFL=0 OS=255 (unknown): Python's gzip module writes another OS on 3.13.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -87,14 +87,21 @@ def fixed(data: bytes) -> bytes:
     at = 0
     for match in _RUN.finditer(data):
         start, stop = match.span()
-        for more, width in (_plain(data[at:start]), _run(data[start], stop - start)):
-            bits |= more << length
-            length += width
+        more, width = _piece(data[at:start], data[start], stop - start)
+        bits |= more << length
+        length += width
         at = stop
     more, width = _plain(data[at:])
     bits |= more << length
     length += width + len(_END_OF_BLOCK)  # which is all zeros
     return bits.to_bytes((length + 7) // 8, "little")
+
+
+@functools.lru_cache(maxsize=4096)
+def _piece(literal: bytes, byte: int, count: int) -> tuple[int, int]:
+    """Literals and the run after them; but for their names and sizes headers are made of the same few of these."""
+    (one, first), (other, second) = _plain(literal), _run(byte, count)
+    return one | other << first, first + second
 
 
 def _plain(data: bytes) -> tuple[int, int]:
@@ -129,7 +136,7 @@ def stored_body(data: Buffer) -> Body:
     """Content that no compressor touches; short runs aside, the layer grows by what it weighs."""
     small = len(data) <= 4096
     runs = fixed(bytes(data)) if small else b""
-    return Body(data, (runs,) if small and len(runs) < len(data) + 5 else stored(data), zlib.crc32(data))
+    return Body(data, (runs,) if small and len(runs) < len(data) + 5 else stored(data), crc32(data))
 
 
 def compressed_body(data: Buffer) -> Body:
@@ -140,7 +147,7 @@ def compressed_body(data: Buffer) -> Body:
     no choice: it takes a minute where zlib takes a second.
     """
     stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -15)
-    return Body(data, (stream.compress(data) + stream.flush(),), zlib.crc32(data))
+    return Body(data, (stream.compress(data) + stream.flush(),), crc32(data))
 
 
 @functools.cache
@@ -306,7 +313,7 @@ class LayerWriter:
 
     def _flush_headers(self) -> None:
         data, self._headers = self._headers, b""
-        self._member(Body(data, (self._pack(data),), zlib.crc32(data)))
+        self._member(Body(data, (self._pack(data),), crc32(data)))
 
     def _member(self, body: Body) -> None:
         self._tar.write(body.plain)
@@ -321,7 +328,7 @@ class LayerWriter:
         self._gzip.write(GZIP_HEADER)
         with contextlib.closing(flow(stream.pieces)) as pieces:
             for plain, deflate in pieces:
-                crc = zlib.crc32(plain, crc) if stream.crc is None else stream.crc
+                crc = crc32(plain, crc) if stream.crc is None else stream.crc
                 self._tar.write(plain)
                 for piece in deflate:
                     self._gzip.write(piece)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-import zlib
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mealkit._value import dataclass, field
 from mealkit.errors import WheelError
 
-from .inflate import LARGE, Broken, Buffer, check_crc, inflate_pieces
+from .inflate import LARGE, Broken, Buffer, check_crc, crc32, inflate_pieces
 from .pages import Pages
 from .splice import Body, Stream, spliced_body, stored, stored_stream
 from .zip_directory import Unsound, ZipEntry, read_directory
@@ -109,7 +108,7 @@ class OpenWheel:
             if entry.deflated:
                 body = spliced_body(raw, entry.size, entry.crc)
             else:
-                check_crc(zlib.crc32(raw), entry.crc)
+                check_crc(crc32(raw), entry.crc)
                 body = Body(raw, stored(raw), entry.crc)
         except Broken as error:
             refuse(self.wheel, entry.name, str(error))
@@ -142,7 +141,7 @@ class OpenWheel:
     def _stored(self, entry: WheelEntry, raw: memoryview) -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
         crc = 0
         for plain, deflate in stored_stream(entry.size, (raw,)).pieces:
-            crc = zlib.crc32(plain, crc)
+            crc = crc32(plain, crc)
             yield plain, deflate
         check_crc(crc, entry.crc)
 
