@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 import mealkit
-from mealkit._value import dataclass, field, replace
+from mealkit._value import replace
 from mealkit.errors import BaseImageError, LockError, MealkitError, ProjectError, UsageError
 from mealkit.project import Project, read_project
 
@@ -39,6 +36,7 @@ from .recall import SELECTION_LABEL, recalled_need, selection_name
 from .record import ImageRecord, history_file
 from .reference import LayoutLocation, Reference
 from .registry import Repository
+from .request import BuildRequest, tags_of
 from .requirement import source_folders
 from .revision import Revision, read_revision
 from .selection import select_wheels, selection_key
@@ -49,48 +47,9 @@ from .wheel import WheelFile
 
 if TYPE_CHECKING:
     from .debian.pin import Pins
-    from .key import PrivateKey
+    from .dry_run import Plan
 
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What to build and where to.
-
-    Attributes:
-        project: The recipe's folder.
-        to: ``host/repo[:tag]`` or ``oci:DIR[:tag]``; None: a layout folder in the project's ``.mealkit``.
-        tags: Names that the image gets; none: the recipe's version, and ``latest``.
-        base: Another base than the project's.
-        base_pin: Where the base really is, by digest; the image is still told to be made on ``base``.
-        platforms: Other platforms than the project's.
-        secrets: For the engine ``docker``: what steps of the Dockerfile may mount, content by ID.
-        bytecode: Whether to put the packages' bytecode into the image.
-        engine: ``oci``, or ``docker`` for a Dockerfile.
-        use_cache: Whether layers of the last image, of cache tags and of the local index are taken.
-        verify_cache: Whether layers that are known are made anew, and compared, before they are used.
-        keep_record: Whether the record is kept in ``.mealkit``.
-        locked: Refuse to build when the lock is missing or out of date, instead of making it.
-        attest: Attach an SBOM for each platform, and provenance; as ``[tool.mealkit.image] attest`` says too.
-        sign_key: Signs the image, and what is attached to it.
-        environment: The process' environment.
-    """
-
-    project: Path
-    to: str | None = None
-    tags: tuple[str, ...] = ()
-    base: str | None = None
-    base_pin: str | None = None
-    platforms: tuple[str, ...] = ()
-    engine: Literal["oci", "docker"] = "oci"
-    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    bytecode: bool = True
-    use_cache: bool = True
-    verify_cache: bool = False
-    keep_record: bool = True
-    locked: bool = False
-    attest: bool = False
-    sign_key: PrivateKey | None = None
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+__all__ = ["BuildRequest", "build", "plan_build"]
 
 
 def build(request: BuildRequest, reporter: Reporter | None = None) -> ImageRecord:
@@ -99,18 +58,37 @@ def build(request: BuildRequest, reporter: Reporter | None = None) -> ImageRecor
     Raises:
         MealkitError: whatever is wrong; nothing is tagged then.
     """
+    one = _open(request, reporter or Silent())
+    try:
+        return one.run()
+    finally:
+        one.target.close()
+
+
+def plan_build(request: BuildRequest, reporter: Reporter | None = None) -> Plan:
+    """What :func:`build` would do; nothing is written but to the cache of this machine.
+
+    Raises:
+        LockError: there is no lock that fits: a dry run makes none.
+        UsageError: the image is to be built by the engine ``docker``.
+        MealkitError: whatever would stop the build before it makes or moves layers.
+    """
+    one = _open(replace(request, locked=True), reporter or Silent())
+    try:
+        return one.plan()
+    finally:
+        one.tiers.close()
+        one.target.close()
+
+
+def _open(request: BuildRequest, reporter: Reporter) -> _Build:
     started = time.perf_counter()
-    reporter = reporter or Silent()
     project = read_project(request.project)
     to = request.to or f"oci:{project.root / '.mealkit' / 'images'}"
     target, location = open_location(to, request.environment, push=True)
     if location.digest:
         raise UsageError(f"cannot push to a digest: {to}", where=to, hint="name a repository, with a tag or without")
-    tags = _tags(request, project, location)
-    try:
-        return _Build(request, reporter, project, target, location, tags, started).run()
-    finally:
-        target.close()
+    return _Build(request, reporter, project, target, location, tags_of(request, project, location), started)
 
 
 class _Build:
@@ -166,10 +144,7 @@ class _Build:
     def _run(self) -> ImageRecord:
         platforms = self._platforms()
         base_name = self.request.base or self.project.image.base
-        if self.request.engine == "docker" or self.project.image.apt or self.project.image.dockerfile:
-            from .engine_build import check_engine_settings
-
-            check_engine_settings(self.project, self.request.engine, len(platforms), base_name)
+        self._check_engine(platforms, base_name)
         with ThreadPoolExecutor(4, "mealkit-ask") as executor:
             # What the network and git answer is waited for beside the work that needs neither.
             previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
@@ -184,15 +159,7 @@ class _Build:
             known: set[str] = set()
             self.sent: dict[str, Layer] = {}
             for platform in platforms:
-                base = resolve_base(
-                    self.request.base_pin or base_name,
-                    platform,
-                    self.project.image,
-                    self.store,
-                    self.request.environment,
-                    lambda key, asked=previous[platform]: _recall(key, asked.result()),  # type: ignore[misc]
-                    pins,
-                )
+                base = self._base(base_name, platform, previous[platform], pins)
                 bases[platform] = base
                 images.append(self._image(base, base_name, spec, previous[platform], known, executor))
         try:
@@ -206,6 +173,12 @@ class _Build:
             brought = (layer.digest for image in images for layer in image.layers if layer.kind != "recipe")
             Places(self.store).note(self.location, brought)
         return self._record(report, images, bases, base_name, spec.spec, self.revision.result())
+
+    def _check_engine(self, platforms: Sequence[Platform], base_name: str) -> None:
+        if self.request.engine == "docker" or self.project.image.apt or self.project.image.dockerfile:
+            from .engine_build import check_engine_settings
+
+            check_engine_settings(self.project, self.request.engine, len(platforms), base_name)
 
     def _ask_revision(self, executor: Executor) -> None:
         folders = source_folders(self.project)
@@ -334,27 +307,18 @@ class _Build:
         known: set[str],
         executor: ThreadPoolExecutor,
     ) -> Image:
-        python = base.python
-        interpreter = self._interpreter(python)
-        recipe = recipe_ingredients(self.project, described.spec, python.minor, interpreter, self.store)
-        ahead = [executor.submit(self._make_ahead, one) for one in recipe]
-        if base.debian is not None:
-            base.debian.reporter = self.reporter
-        need = self._recalled(base, interpreter, recipe, previous)
-        if need is None:
-            wheels = self._wheels(base, executor)
-            self.selected[base.platform] = wheels
-            need = gather(self.project, described.spec, python, interpreter, wheels, self.store, recipe, base.debian)
+        need = self._need(base, described, previous, executor)
+        self.selected[base.platform] = need.wheels
         last = previous.result()
-        for made in ahead:
-            made.result()
         there: dict[str, Layer] = {}
         if last is not None and self.trust:
             there = {layer.key: layer for layer in last.image.layers if layer.key}
             known |= last.known
         there |= self.sent
         if self.request.verify_cache and self.trust:
-            again = partial(gather, self.project, described.spec, python, interpreter, need.wheels, under=base.debian)
+            again = partial(
+                gather, self.project, described.spec, base.python, need.interpreter, need.wheels, under=base.debian
+            )
             self._check_cache(need, lambda store: again(store).ingredients, there)
         self.reporter.stage("making layers")
         target = self.target if self.request.engine == "oci" else None
@@ -366,8 +330,32 @@ class _Build:
         if target is not None:
             self.sent |= {layer.key: layer for layer in layers}
         if need.wheels:
-            check_wheels(need.wheels, python.minor, self.store)
+            check_wheels(need.wheels, base.python.minor, self.store)
         known |= {layer.digest for layer in layers}
+        return self._assemble(base, base_name, described, need, layers)
+
+    def _need(
+        self, base: Base, described: Described, previous: Future[Pulled | None], executor: ThreadPoolExecutor
+    ) -> Need:
+        """What the image needs; the recipe's own layers are made meanwhile."""
+        interpreter = self._interpreter(base.python)
+        recipe = recipe_ingredients(self.project, described.spec, base.python.minor, interpreter, self.store)
+        ahead = [executor.submit(self._make_ahead, one) for one in recipe]
+        if base.debian is not None:
+            base.debian.reporter = self.reporter
+        need = self._recalled(base, interpreter, recipe, previous)
+        if need is None:
+            wheels = self._wheels(base, executor)
+            need = gather(
+                self.project, described.spec, base.python, interpreter, wheels, self.store, recipe, base.debian
+            )
+        previous.result()  # what it raises comes first
+        for made in ahead:
+            made.result()
+        return need
+
+    def _assemble(self, base: Base, base_name: str, described: Described, need: Need, layers: Sequence[Layer]) -> Image:
+        selection = selection_name(self.lock, self._selection(base), self.project, need.interpreter)
         return assemble(
             base.image,
             layers,
@@ -376,13 +364,10 @@ class _Build:
             self.revision.result(),
             base_name=base_name,
             base_digest=base.digest,
-            bytecode=interpreter is not None,
+            bytecode=need.interpreter is not None,
             base_python=write_python(base),
             packages=need.packages,
-            recall={
-                SOURCE_LABEL: described.source,
-                SELECTION_LABEL: selection_name(self.lock, self._selection(base), self.project, interpreter),
-            },
+            recall={SOURCE_LABEL: described.source, SELECTION_LABEL: selection},
         )
 
     def _selection(self, base: Base) -> str:
@@ -411,6 +396,52 @@ class _Build:
             return None
         name = selection_name(self.lock, key, self.project, interpreter)
         return recalled_need(previous.result(), name, base.python, interpreter, recipe, self.store)
+
+    def plan(self) -> Plan:
+        """What :meth:`run` would do."""
+        from .dry_run import Plan, plan_image
+
+        platforms = self._platforms()
+        base_name = self.request.base or self.project.image.base
+        self._check_engine(platforms, base_name)
+        if self.request.engine == "docker":
+            raise UsageError(
+                "a dry run needs the engine oci: what docker would do, only docker knows",
+                where=str(self.project.file),
+                hint="leave --dry-run out",
+            )
+        downloads: dict[str, int] = {}
+        images = []
+        with ThreadPoolExecutor(4, "mealkit-ask") as executor:
+            previous = {platform: executor.submit(self._previous, platform) for platform in platforms}
+            described = describe_project(self.project, self.store, lambda: _labels(previous.values()))
+            self.lock = self._lock()
+            pins = self._pins(base_name, platforms)
+            self._ask_revision(executor)
+            for platform in platforms:
+                base = self._base(base_name, platform, previous[platform], pins)
+                try:
+                    need = self._need(base, described, previous[platform], executor)
+                    planned, missing = plan_image(
+                        base, base_name, need, previous[platform].result(), self.tiers, self.store,
+                        partial(self._assemble, base, base_name, described, need), use_cache=self.request.use_cache,
+                    )  # fmt: skip
+                finally:
+                    base.close()
+                images.append(planned)
+                downloads |= missing
+        return Plan(self.target.name, self.tags, tuple(images), downloads)
+
+    def _base(self, base_name: str, platform: Platform, previous: Future[Pulled | None], pins: Pins | None) -> Base:
+        return resolve_base(
+            self.request.base_pin or base_name,
+            platform,
+            self.project.image,
+            self.store,
+            self.request.environment,
+            lambda key: _recall(key, previous.result()),
+            pins,
+        )
 
     def _wheels(self, base: Base, executor: Executor) -> tuple[WheelFile, ...]:
         """The wheels of one image; those that must be built are built, or named by what the lock notes of them."""
@@ -521,12 +552,3 @@ def _recall(key: str, last: Pulled | None) -> BasePython | None:
     """What the last image tells of the Python in its base."""
     label = last.image.config.label_map.get(BASE_PYTHON_LABEL) if last is not None else None
     return None if label is None else read_python(label, key)
-
-
-def _tags(request: BuildRequest, project: Project, location: Reference | LayoutLocation) -> tuple[str, ...]:
-    """Named tags; else the location's; else the version and ``latest``."""
-    if request.tags:
-        return tuple(dict.fromkeys(request.tags))
-    if location.tag:
-        return (location.tag,)
-    return (re.sub(r"[^A-Za-z0-9_.-]", "_", project.version), "latest")

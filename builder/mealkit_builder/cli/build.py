@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write digest, names and record to FILE as JSON, as docker buildx does.",
 )
+@click.option("--dry-run", is_flag=True, help="Build nothing; tell which layers would move, and why.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the URL only.")
 @json_option
 def build(
@@ -76,6 +77,7 @@ def build(
     record: Path | None,
     digest_file: Path | None,
     metadata_file: Path | None,
+    dry_run: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -92,6 +94,7 @@ def build(
       mealkit build --to oci:/srv/images --json
       mealkit build --push --attest --sign-key team.key
       mealkit build --load && docker run --rm churn describe
+      mealkit build --push --dry-run           which layers would move, and why
     """  # noqa: D301
     from mealkit_builder.build import BuildRequest
     from mealkit_builder.build import build as build_image
@@ -132,6 +135,11 @@ def build(
         environment=dict(os.environ),
     )
     reporter = TerminalReporter(quiet or as_json)
+    if dry_run:
+        from ._plan import run_dry
+
+        run_dry(request, reporter, as_json)
+        return
     try:
         made = build_image(request, reporter)
         names = load_built(made, reporter.stage) if load else ()
