@@ -13,7 +13,7 @@ from mealkit.errors import UsageError
 from mealkit.project import Project
 
 from .base import Base
-from .bill import Bill, make_bill
+from .bill import Bill, Debian, Known, make_bill, wheel_purl
 from .cyclonedx import to_cyclonedx
 from .dpkg import base_packages
 from .dsse import Statement, statement_bytes
@@ -144,6 +144,7 @@ def build_provenance(made: Made, environment: Mapping[str, str], identity: str) 
         lock_digest=made.lock_digest,
         bases={str(platform): (made.base_name, base.digest) for platform, base in made.bases.items()},
         wheels=[wheel for wheels in made.wheels.values() for wheel in wheels],
+        debian=[package for base in made.bases.values() for package in _pinned(base)],
         builder=environment.get(BUILDER_VARIABLE) or BUILDER,
     )
 
@@ -159,9 +160,11 @@ def _bill(image: Image, digest: str, base: Base, wheels: Sequence[WheelFile], st
     return make_bill(
         image,
         digest,
-        hashes={(wheel.name, wheel.version): wheel.sha256 for wheel in wheels},
-        licences=_licences(wheels, store),
-        debian=base_packages(base.image, base.image.digest, base.open_layer, store),
+        wheels={
+            (wheel.name, wheel.version): Known(wheel.sha256, _licence(wheel, store), wheel_purl(wheel))
+            for wheel in wheels
+        },
+        debian=_pinned(base) or base_packages(base.image, base.image.digest, base.open_layer, store),
         python=base.python.version or base.python.minor,
     )
 
@@ -175,19 +178,26 @@ def _sbom(data: bytes, subject: Subject, key: PrivateKey | None, identity: str) 
     return documents
 
 
-def _licences(wheels: Sequence[WheelFile], store: Store) -> Mapping[tuple[str, str], str]:
-    """Licences of the wheels whose files are, or were, on this machine."""
-    found = {}
-    for wheel in wheels:
-        known = store.read_fact("licences", wheel.sha256)
-        if not isinstance(known, str):
-            metadata = _metadata(wheel, store)
-            if metadata is None:
-                continue
-            known = licence_of(metadata)
-            store.write_fact("licences", wheel.sha256, known)
-        found[wheel.name, wheel.version] = known
-    return found
+def _pinned(base: Base) -> tuple[Debian, ...]:
+    """The packages of a base ``deb:``, which its pins tell; none of any other."""
+    if base.debian is None:
+        return ()
+    suite = base.name.removeprefix("deb:")
+    return tuple(
+        Debian(pin.name, pin.version, pin.architecture, release=suite, sha256=pin.sha256) for pin in base.debian.pins
+    )
+
+
+def _licence(wheel: WheelFile, store: Store) -> str:
+    """The licence of a wheel whose file is, or was, on this machine; else nothing."""
+    known = store.read_fact("licences", wheel.sha256)
+    if not isinstance(known, str):
+        metadata = _metadata(wheel, store)
+        if metadata is None:
+            return ""
+        known = licence_of(metadata)
+        store.write_fact("licences", wheel.sha256, known)
+    return known
 
 
 def _metadata(wheel: WheelFile, store: Store) -> str | None:

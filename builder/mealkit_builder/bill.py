@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mealkit.errors import UsageError
 from mealkit.spec import LABEL
@@ -15,6 +15,7 @@ from .assembly import BASE_PYTHON_LABEL, PACKAGES_LABEL
 from .image import Image
 from .layer import Layer
 from .reference import Reference, parse_location
+from .wheel import WheelFile
 
 Kind = Literal["recipe", "mealkit", "wheel", "python", "base", "debian"]
 
@@ -79,14 +80,29 @@ class Debian:
     architecture: str
     distribution: str = "debian"
     release: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a builder knows of a wheel beyond what its image tells.
+
+    Attributes:
+        sha256: Of the wheel file.
+        licence: See :class:`Component`.
+        purl: Its package URL, where it is not one of the index.
+    """
+
+    sha256: str = ""
+    licence: str = ""
+    purl: str = ""
 
 
 def make_bill(
     image: Image,
     digest: str,
     *,
-    hashes: Mapping[tuple[str, str], str] | None = None,
-    licences: Mapping[tuple[str, str], str] | None = None,
+    wheels: Mapping[tuple[str, str], Known] | None = None,
     debian: Sequence[Debian] | None = None,
     python: str = "",
 ) -> Bill:
@@ -95,16 +111,15 @@ def make_bill(
     Args:
         image: Its documents.
         digest: Of its manifest.
-        hashes: sha256 of wheels by name and version, where they are known.
-        licences: Licences of wheels likewise.
+        wheels: By name and version, what is known of wheels.
         debian: The base's packages; None where nobody looked.
         python: The version of its Python, where the image itself does not tell.
     """
     labels = image.config.label_map
     components = [*_base(labels), *_python(image, labels, python)]
-    components += [_debian(one) for one in debian or ()]
+    components += [Component("debian", one.name, one.version, debian_purl(one), one.sha256) for one in debian or ()]
     components += _own(image, labels)
-    components += _wheels(image, labels, hashes or {}, licences or {})
+    components += _wheels(image, labels, wheels or {})
     order = ("base", "python", "debian", "mealkit", "recipe", "wheel")
     return Bill(
         name=labels.get(_TITLE) or "image",
@@ -121,6 +136,34 @@ def make_bill(
 def pypi_purl(name: str, version: str) -> str:
     """The package URL of a Python distribution."""
     return f"pkg:pypi/{quote(name.lower().replace('_', '-'), safe='')}@{quote(version, safe='.')}"
+
+
+def wheel_purl(wheel: WheelFile) -> str:
+    """The package URL of a wheel: of the index, of the git commit that it was built from, or of a folder's build."""
+    origin = wheel.origin
+    if origin is None or origin.kind == "sdist":
+        return pypi_purl(wheel.name, wheel.version)
+    if origin.kind == "folder":
+        return f"pkg:generic/{quote(wheel.name, safe='')}@{quote(wheel.version, safe='.')}"
+    address = plain_remote(origin.address)
+    told = f"git+{address}@{origin.fixed}" if address else f"git+{origin.fixed}"
+    return f"{pypi_purl(wheel.name, wheel.version)}?vcs_url={quote(told, safe='')}"
+
+
+def plain_remote(remote: str) -> str:
+    """A remote's address without user, password, query and fragment; empty for a path of this machine."""
+    remote = remote.strip().removeprefix("git+")
+    head, colon, path = remote.partition(":")
+    if colon and "@" in head and "/" not in head and not path.startswith("//"):
+        remote = f"ssh://{head.rpartition('@')[2]}/{path}"  # git@host:team/recipe.git
+    try:
+        parts = urlsplit(remote)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return ""
+    if parts.scheme not in ("https", "http", "ssh", "git") or not parts.hostname:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
 def oci_purl(name: str, digest: str) -> str:
@@ -168,22 +211,16 @@ def _own(image: Image, labels: Mapping[str, str]) -> Iterator[Component]:
 def _wheels(
     image: Image,
     labels: Mapping[str, str],
-    hashes: Mapping[tuple[str, str], str],
-    licences: Mapping[tuple[str, str], str],
+    wheels: Mapping[tuple[str, str], Known],
 ) -> Iterator[Component]:
     own = {layer.title: layer for layer in image.layers if layer.kind == "wheel"}
     rest = next((layer.digest for layer in image.layers if layer.kind == "wheels"), "")
     for name, version in installed(labels, image.layers):
         layer = own.get(f"{name} {version}")
-        yield Component(
-            "wheel",
-            name,
-            version,
-            pypi_purl(name, version),
-            hashes.get((name, version), ""),
-            licences.get((name, version), ""),
-            layer.digest if layer is not None else rest,
-        )
+        known = wheels.get((name, version), Known())
+        purl = known.purl or pypi_purl(name, version)
+        where = layer.digest if layer is not None else rest
+        yield Component("wheel", name, version, purl, known.sha256, known.licence, where)
 
 
 def installed(labels: Mapping[str, str], layers: Iterable[Layer] = ()) -> tuple[tuple[str, str], ...]:
@@ -195,8 +232,8 @@ def installed(labels: Mapping[str, str], layers: Iterable[Layer] = ()) -> tuple[
     return tuple((name, version) for name, _, version in pairs)
 
 
-def _debian(package: Debian) -> Component:
+def debian_purl(package: Debian) -> str:
+    """The package URL of a package of the distribution."""
     purl = f"pkg:deb/{package.distribution}/{quote(package.name, safe='')}@{quote(package.version, safe='.')}"
     purl += f"?arch={package.architecture}"
-    purl += f"&distro={package.distribution}-{package.release}" if package.release else ""
-    return Component("debian", package.name, package.version, purl)
+    return purl + (f"&distro={package.distribution}-{package.release}" if package.release else "")

@@ -223,13 +223,18 @@ class _Build:
         from .attestation import Made, attest_build
 
         self.reporter.stage("attaching")
+        wanted = self.request.attest or self.project.image.attest
+        with ThreadPoolExecutor(1, "mealkit-ask") as executor:
+            for platform in bases if wanted else ():  # what the last image told needs no wheels, but an SBOM lists them
+                if platform not in self.selected:
+                    self.selected[platform] = self._wheels(bases[platform], executor)
         made = Made(
             self.project, report, tuple(images), bases, self.selected, base_name, self.request.engine,
             self.lock.digest, digest_bytes(spec.encode()), self.revision.result(),
         )  # fmt: skip
         attest_build(
             made, self.target, self.store, self.request.environment,
-            attest=self.request.attest or self.project.image.attest,
+            attest=wanted,
             key=self.request.sign_key, identity=self.identity,
         )  # fmt: skip
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import mealkit
 
-from .bill import oci_purl, pypi_purl
+from .bill import Debian, debian_purl, oci_purl, plain_remote, wheel_purl
 from .dsse import Statement
 from .evidence import PROVENANCE
 from .wheel import WheelFile
@@ -30,6 +29,7 @@ def make_provenance(
     lock_digest: str,
     bases: Mapping[str, tuple[str, str]],
     wheels: Sequence[WheelFile],
+    debian: Sequence[Debian] = (),
     builder: str,
 ) -> Statement:
     """The statement of one build.
@@ -43,6 +43,7 @@ def make_provenance(
         lock_digest: Of ``pylock.toml``.
         bases: Platform to the base's name and digest.
         wheels: All wheels of all platforms.
+        debian: The pinned packages of a base ``deb:``, with their sha256.
         builder: Who builds: a URI that stands for a service, or :data:`BUILDER`.
     """
     dependencies: list[dict[str, Any]] = [dict(source)] if source else []
@@ -58,8 +59,11 @@ def make_provenance(
     unique = {wheel.sha256: wheel for wheel in wheels}
     for wheel in sorted(unique.values(), key=lambda one: (one.name, one.filename, one.sha256)):
         dependencies.append(
-            {"name": wheel.filename, "uri": pypi_purl(wheel.name, wheel.version), "digest": {"sha256": wheel.sha256}}
+            {"name": wheel.filename, "uri": wheel_purl(wheel), "digest": {"sha256": wheel.sha256}}
+            | ({"annotations": {"builtFrom": wheel.origin.name}} if wheel.origin is not None else {})
         )
+    for package in sorted(debian, key=lambda one: (one.name, one.architecture)):
+        dependencies.append({"name": package.name, "uri": debian_purl(package), "digest": {"sha256": package.sha256}})
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
@@ -79,19 +83,3 @@ def source_descriptor(commit: str, dirty: bool, remote: str) -> dict[str, Any]:
     if address:
         value["uri"] = f"git+{address}@{commit}"
     return value | ({"annotations": {"dirty": True}} if dirty else {})
-
-
-def plain_remote(remote: str) -> str:
-    """A remote's address without user, password, query and fragment; empty for a path of this machine."""
-    remote = remote.strip()
-    head, colon, path = remote.partition(":")
-    if colon and "@" in head and "/" not in head and not path.startswith("//"):
-        remote = f"ssh://{head.rpartition('@')[2]}/{path}"  # git@host:team/recipe.git
-    try:
-        parts = urlsplit(remote)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return ""
-    if parts.scheme not in ("https", "http", "ssh", "git") or not parts.hostname:
-        return ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

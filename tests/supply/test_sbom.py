@@ -14,16 +14,18 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from workshop import Workshop, make_base, make_wheel
 
 from mealkit.errors import NotFoundError, UsageError
-from mealkit_builder.bill import Bill, Debian, make_bill, oci_purl, pypi_purl
+from mealkit_builder.bill import Bill, Debian, Known, make_bill, oci_purl, wheel_purl
 from mealkit_builder.cyclonedx import from_cyclonedx, to_cyclonedx
 from mealkit_builder.dpkg import parse_status
 from mealkit_builder.dsse import Malformed
 from mealkit_builder.image import Image, ImageConfig
 from mealkit_builder.layer import Layer
 from mealkit_builder.licence import licence_of
+from mealkit_builder.origin import Origin
 from mealkit_builder.platform import Platform
 from mealkit_builder.sbom import read_sbom
 from mealkit_builder.spdx import to_spdx
+from mealkit_builder.wheel import WheelFile
 
 BASE = "org.opencontainers.image.base"
 LABELS = {
@@ -59,8 +61,10 @@ def bill() -> Bill:
     return make_bill(
         image(),
         "sha256:" + "d" * 64,
-        hashes={("six", "1.17.0"): "6" * 64},
-        licences={("six", "1.17.0"): "MIT", ("numpy", "2.4.6"): "BSD 3-Clause of some kind"},
+        wheels={
+            ("six", "1.17.0"): Known("6" * 64, "MIT"),
+            ("numpy", "2.4.6"): Known("", "BSD 3-Clause of some kind"),
+        },
         debian=[Debian("libc6", "2.36-9+deb12u10", "amd64", "debian", "12")],
     )
 
@@ -168,8 +172,21 @@ def test_a_base_has_a_package_url(name: str, purl: str | None) -> None:
     assert oci_purl(name, "sha256:ab") == (purl or "pkg:generic/h.example?checksum=sha256:ab")
 
 
-def test_a_wheel_has_a_package_url() -> None:
-    assert pypi_purl("Zope_Interface", "1.0+local.1") == "pkg:pypi/zope-interface@1.0%2Blocal.1"
+@pytest.mark.parametrize(
+    ("origin", "purl"),
+    [
+        (None, "pkg:pypi/zope-interface@1.0%2Blocal.1"),
+        (Origin("sdist", "https://index.example/z.tar.gz", "a" * 64), "pkg:pypi/zope-interface@1.0%2Blocal.1"),
+        (
+            Origin("git", "https://ada:s3cret@git.example/z.git", "c" * 40),
+            "pkg:pypi/zope-interface@1.0%2Blocal.1?vcs_url=git%2Bhttps%3A%2F%2Fgit.example%2Fz.git%40" + "c" * 40,
+        ),
+        (Origin("git", "file:///srv/z", "c" * 40), "pkg:pypi/zope-interface@1.0%2Blocal.1?vcs_url=git%2B" + "c" * 40),
+        (Origin("folder", "/home/ada/z"), "pkg:generic/Zope_Interface@1.0%2Blocal.1"),
+    ],
+)
+def test_a_wheel_has_a_package_url_that_tells_where_it_is_from_and_no_secret(origin: Origin | None, purl: str) -> None:
+    assert wheel_purl(WheelFile("Zope_Interface", "1.0+local.1", "z.whl", "0" * 64, 1, origin=origin)) == purl
 
 
 def test_the_status_of_dpkg_is_read() -> None:
