@@ -11,7 +11,7 @@ from mealkit._value import asdict, dataclass, field, replace
 from mealkit.errors import BaseImageError, NotFoundError
 from mealkit.project import ImageSettings
 
-from .digest import is_digest
+from .digest import digest_bytes, is_digest
 from .image import MANIFEST, Image
 from .parse import json_object
 from .platform import Platform
@@ -211,7 +211,9 @@ class CachedSource:
     def get_blob(self, digest: str) -> bytes:
         """As :meth:`.pull.Source.get_blob`."""
         if self._store.has_blob(digest):
-            return self._store.blob_path(digest).read_bytes()
+            data = self._store.blob_path(digest).read_bytes()
+            if digest_bytes(data) == digest:  # else the cache was damaged
+                return data
         data = self._source.get_blob(digest)
         self._store.add_blob(digest, data)
         return data

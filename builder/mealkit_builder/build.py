@@ -14,11 +14,11 @@ from mealkit.errors import BaseImageError, LockError, MealkitError, ProjectError
 from mealkit.project import Project, read_project
 
 from .assembly import BASE_PYTHON_LABEL, assemble
-from .base import Base, BasePython, read_python, resolve_base, write_python
+from .base import Base, BasePython, CachedSource, read_python, resolve_base, write_python
 from .cache_tag import is_shared
 from .describing import SOURCE_LABEL, Described, describe_project
 from .digest import digest_bytes
-from .image import Image
+from .image import Image, config_bytes
 from .ingredient import Ingredient, recipe_ingredients
 from .interpreter import Interpreter
 from .kitchen import Tally, cook
@@ -122,6 +122,7 @@ class _Build:
             self.identity = signing_identity(location, project)  # before anything is built, for it may be refused
         shared, has_tags = open_cache(project.image.cache, location, request.environment, reporter)
         self.tiers = Tiers(target, self.store, shared=shared, tags=has_tags)
+        self.named = ""
         self.lock: Lock
         self.lock_is_new = False
         self.revision: Future[Revision]
@@ -205,7 +206,13 @@ class _Build:
                 known=frozenset(known),
                 mount_from=self._mounts(images, bases, known),
                 reporter=self.reporter,
+                named=self.named if self.trust else "",
             )
+            self.tally.settle(report.moved)
+            if isinstance(self.target, Repository):
+                for image in images:
+                    config = config_bytes(image)
+                    self.store.add_blob(digest_bytes(config), config)
             why = told.result() if told is not None else None
         if why is not None and self.project.image.cache:
             self.reporter.note(f"the cache tags were not written: {why}")
@@ -294,12 +301,15 @@ class _Build:
         """The image that the first tag names now: all its layers are in the repository."""
         if not self.request.use_cache or self.request.engine == "docker":
             return None
+        # Its config is here when this machine made it: one request less to wait for.
+        source = CachedSource(self.target, self.store) if isinstance(self.target, Repository) else self.target
         for tag in reversed(self.tags):
             try:
-                found = pull_image(self.target, tag, platform)
+                found = pull_image(source, tag, platform)
             except BaseImageError:
                 continue  # what the tag names has no image for this platform, or was not made by a builder
             if found is not None:
+                self.named = found.digest if tag == self.tags[-1] else ""
                 return found
         return None
 
@@ -333,10 +343,10 @@ class _Build:
             need.ingredients, there, target, self.store, self.reporter, self.tally, use_cache=use_cache, look=look
         )
         if target is not None:
-            self.sent |= {layer.key: layer for layer in layers}
+            self.sent |= {layer.key: layer for layer in layers if layer not in self.tally.left}
         if need.wheels:
             check_wheels(need.wheels, base.python.minor, self.store)
-        known |= {layer.digest for layer in layers}
+        known |= {layer.digest for layer in layers if layer not in self.tally.left}
         return self._assemble(base, base_name, described, need, layers)
 
     def _need(

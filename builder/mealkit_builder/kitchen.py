@@ -20,6 +20,9 @@ from .wheel import WheelFile
 _MAKERS = 3
 """Threads that splice and send: splicing leaves the interpreter to zlib and sha256, sending waits for the network."""
 
+_SMALL = 256 << 10
+"""Bytes of layers that are not worth threads of their own."""
+
 Look = Callable[[Sequence[Ingredient], Sequence[Ingredient]], Mapping[str, Known]]
 """Finds out what is known of some of all ingredients; see :meth:`.tier.Tiers.look`."""
 
@@ -34,6 +37,7 @@ class Tally:
         downloaded: How many wheels were fetched.
         new: Keys of the layers that the target did not have before.
         told: Told how each layer came.
+        left: Small layers that are left to the push, which sends them beside the image's config.
     """
 
     ways: dict[str, int] = field(default_factory=lambda: {"reused": 0, "mounted": 0, "uploaded": 0})
@@ -41,6 +45,7 @@ class Tally:
     downloaded: int = 0
     new: set[str] = field(default_factory=set)
     told: Callable[[Moved], None] = lambda way: None
+    left: set[Layer] = field(default_factory=set)
 
     def add(self, way: Moved, layer: Layer) -> None:
         """Count one layer."""
@@ -50,6 +55,14 @@ class Tally:
             self.new.add(layer.key)
         if way == "uploaded":
             self.sent += layer.size
+
+    def settle(self, moved: Mapping[str, Moved]) -> None:
+        """Count the layers that were left, as they came at last; their bytes are in the push's own report."""
+        for layer in self.left:
+            way = moved[layer.digest]
+            self.ways[way] += 1
+            if way != "reused":
+                self.new.add(layer.key)
 
 
 def cook(
@@ -96,7 +109,12 @@ def cook(
             to_send.append(cached)
         else:
             wanted.append(one)
-    # What is small and made already is sent before anything starts: most builds end here.
+    # What is small and made already is left to the push: most builds end here.
+    if target is not None and known and not wanted and sum(layer.size for layer in to_send) <= _SMALL:
+        tally.left.update(to_send)
+        reporter.layers(-len(to_send))
+        layers |= {layer.key: layer for layer in to_send}
+        return tuple(layers[one.key] for one in ingredients)
     if not wanted and len(to_send) <= 1:
         for layer in to_send:
             layers[layer.key] = layer

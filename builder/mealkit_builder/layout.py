@@ -164,6 +164,11 @@ class Layout:
             progress(size)
         return "uploaded"
 
+    def named_digest(self, reference: str) -> str:
+        """The digest of what a tag names; empty when it names nothing."""
+        found = self.get_manifest(reference)
+        return "" if found is None else found[2]
+
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> str:
         """Write a manifest or index under a tag or its digest; returns its digest.
 

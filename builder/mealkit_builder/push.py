@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from mealkit._value import dataclass
+from mealkit._value import dataclass, field
 from mealkit.errors import Stopped
 
 from .digest import digest_bytes
@@ -17,6 +17,7 @@ from .progress import Reporter, Silent
 from .target import MissingBlobError, Moved, Target
 
 OpenLayer = Callable[[str], BinaryIO]
+T = TypeVar("T")
 WORKERS = 4
 # Sending so little costs less than asking first whether it is there.
 _SMALL = 256 << 10
@@ -43,6 +44,7 @@ class PushReport:
         reused: Blobs that the target had.
         mounted: Blobs taken over from another repository without moving.
         uploaded: Blobs that were sent.
+        moved: How each blob came, by digest.
     """
 
     digest: str
@@ -53,6 +55,7 @@ class PushReport:
     reused: Moves
     mounted: Moves
     uploaded: Moves
+    moved: Mapping[str, Moved] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def push_image(
     mount_from: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
     annotations: Mapping[str, str] | None = None,
+    named: str = "",
 ) -> PushReport:
     """Bring an image, or an index over several, to a target.
 
@@ -88,6 +92,7 @@ def push_image(
         mount_from: For a digest, another repository of the same registry that has the blob.
         reporter: Told of bytes and layers; called from several threads.
         annotations: For the index.
+        named: The digest of what the last of the tags names already: an image of this digest is there, whole.
 
     Raises:
         MealkitError: what the target raises.
@@ -98,11 +103,11 @@ def push_image(
     blobs = _blobs(several, open_layer)
     moved = _put_blobs(blobs, target, known, mount_from or {}, reporter or Silent())
     try:
-        digest, media_type = _put_manifests(images, several, target, tags, annotations)
+        digest, media_type = _put_manifests(images, several, target, tags, annotations, named)
     except MissingBlobError:
         # The target forgot what we took as known; this happens when a registry removes old blobs.
         moved = _put_blobs(blobs, target, frozenset(), mount_from or {}, reporter or Silent())
-        digest, media_type = _put_manifests(images, several, target, tags, annotations)
+        digest, media_type = _put_manifests(images, several, target, tags, annotations, "")
     return PushReport(
         digest=digest,
         url=target.url(digest),
@@ -112,6 +117,7 @@ def push_image(
         reused=_sum(blobs, moved, "reused"),
         mounted=_sum(blobs, moved, "mounted"),
         uploaded=_sum(blobs, moved, "uploaded"),
+        moved=moved,
     )
 
 
@@ -184,18 +190,34 @@ def _put_manifests(
     target: Target,
     tags: Sequence[str],
     annotations: Mapping[str, str] | None,
+    named: str,
 ) -> tuple[str, str]:
     """Write the manifests, then what the tags name; returns its digest and media type."""
-    if isinstance(given, Image):
-        data, media_type = manifest_bytes(given), MANIFEST
-    else:
-        for image in images:
-            target.put_manifest(manifest_bytes(image), MANIFEST, image.digest)
-        data, media_type = index_bytes(images, annotations), INDEX
+    whole = isinstance(given, Image)
+    data, media_type = (manifest_bytes(images[0]), MANIFEST) if whole else (index_bytes(images, annotations), INDEX)
     digest = digest_bytes(data)
-    for reference in tags or (digest,):  # a manifest written by its tag is there by its digest too
-        target.put_manifest(data, media_type, reference)
+    if digest == named:  # nothing changed since: what a tag names already is not written again
+        others = [tag for tag in tags[:-1] if target.named_digest(tag) != digest]
+        _side_by_side(lambda tag: target.put_manifest(data, media_type, tag), others)
+        return digest, media_type
+    if not whole:
+        _side_by_side(lambda image: target.put_manifest(manifest_bytes(image), MANIFEST, image.digest), images)
+    # A manifest written by its tag is there by its digest too.
+    _side_by_side(lambda reference: target.put_manifest(data, media_type, reference), tags or (digest,))
     return digest, media_type
+
+
+def _side_by_side(work: Callable[[T], object], items: Sequence[T]) -> None:
+    """Do ``work`` for each; all have ended when this returns, and the error of the first that failed is raised."""
+    if len(items) <= 1:
+        for item in items:
+            work(item)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(WORKERS, len(items)), "mealkit-push") as pool:
+        for done in [pool.submit(work, item) for item in items]:
+            done.result()
 
 
 def _sum(blobs: Sequence[_Blob], moved: Mapping[str, Moved], way: Moved) -> Moves:

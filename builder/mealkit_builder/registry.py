@@ -192,6 +192,13 @@ class Repository:
             self._upload(digest, Body(read, size, progress), session)
         return "uploaded"
 
+    def named_digest(self, reference: str) -> str:
+        """The digest of what a tag names, by a HEAD; empty when it names nothing, or the registry does not tell."""
+        reply = self.transport.request(
+            "HEAD", f"{self._path}/manifests/{reference}", scope=self._pull, headers={"Accept": _ACCEPT}
+        )
+        return reply.headers.get("Docker-Content-Digest") or "" if reply.status == 200 else ""
+
     def put_manifest(self, data: bytes, media_type: str, reference: str) -> str:
         """Write a manifest or index under a tag or its digest; returns its digest.
 

@@ -31,6 +31,9 @@ class Target(Protocol):
     def get_manifest(self, reference: str) -> tuple[bytes, str, str] | None:
         """``(bytes, media type, digest)`` of the manifest or index of a tag or digest; None when there is none."""
 
+    def named_digest(self, reference: str) -> str:
+        """The digest of what a tag names, unread; empty when it names nothing, or nobody tells."""
+
     def get_blob(self, digest: str) -> bytes:
         """A small blob (a config) whole, checked against its digest."""
 

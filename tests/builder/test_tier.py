@@ -250,6 +250,7 @@ def test_a_registry_that_refuses_the_second_time_too_is_told(workshop: Workshop,
     digest = base.image.layers[0].digest
     del memory.blobs["team/tiny"][digest]
     (Path(workshop.base[4:]) / "blobs" / "sha256" / digest[7:]).unlink()  # and nobody has it any more
+    (root / "tiny" / "model.py").write_text((root / "tiny" / "model.py").read_text() + "# changed\n")
     with pytest.raises(RegistryError, match="no such blob"):
         workshop.build(root, place(memory))
 
