@@ -109,7 +109,8 @@ def verify_rebuild(url: str, folder: Path, environment: Mapping[str, str], repor
         MealkitError: what a build raises.
     """
     reporter = reporter or Silent()
-    digest, pulled = _platforms(url, environment)
+    url, digest, pulled = _platforms(url, environment)
+    folder = folder.resolve()
     image = pulled[0].image
     labels = image.config.label_map
     if LABEL not in labels:
@@ -155,8 +156,8 @@ def _explain(
     return replace(found, change=Change("index", found.digest, found.rebuilt))
 
 
-def _platforms(url: str, environment: Mapping[str, str]) -> tuple[str, list[Pulled]]:
-    """The digest that a URL names, and the image of each of its platforms."""
+def _platforms(url: str, environment: Mapping[str, str]) -> tuple[str, str, list[Pulled]]:
+    """The URL by digest, the digest that it names, and the image of each of its platforms."""
     from .location import open_location
 
     source, location = open_location(url, environment)
@@ -175,7 +176,7 @@ def _platforms(url: str, environment: Mapping[str, str]) -> tuple[str, list[Pull
                 if (entry.get("platform") or {}).get("os") == "linux"
             ]
         pulled = [pull_image(source, digest, platform) for platform in platforms]
-        return digest, [one for one in pulled if one is not None]
+        return source.url(digest), digest, [one for one in pulled if one is not None]
     finally:
         source.close()
 
@@ -216,7 +217,7 @@ def _source(
     """
     recorded = labels.get("org.opencontainers.image.revision", "")
     if not recorded or recorded.endswith(_DIRTY):
-        why = "records no commit" if not recorded else f"was made from changed files ({recorded})"
+        why = "records no commit" if not recorded else f"was made from changed files (of {recorded[:12]})"
         notes.append(f"the image {why}: rebuilt from {folder} as it is")
         yield folder, ""
         return

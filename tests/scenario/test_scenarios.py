@@ -18,6 +18,7 @@ WILD = {
     "DIGEST": "sha256:[0-9a-f]{64}",
     "TIME": r"\d+\.\d\d s",
     "SIZE": r"\d+(\.\d+)? (B|kB|MB)",
+    "COMMIT": "[0-9a-f]{12}",
     "COUNT": r"\d+",
     "...": ".*",
 }

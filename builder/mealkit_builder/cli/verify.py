@@ -1,14 +1,19 @@
-"""``mealkit verify``: check an image's signatures, and whether the policy allows it."""
+"""``mealkit verify``: check an image's signatures, the policy, and that it can be reproduced."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ._options import json_option
+from ._options import json_option, project_option
 from ._output import print_json, print_pairs
+
+if TYPE_CHECKING:
+    from mealkit_builder.admission import Admitted
+    from mealkit_builder.rebuild import Rebuilt
 
 
 @click.command()
@@ -24,38 +29,83 @@ from ._output import print_json, print_pairs
     "--policy", type=click.Path(path_type=Path), metavar="FILE",
     help="The policy.  [default: $MEALKIT_POLICY, else ~/.config/mealkit/policy.toml]",
 )  # fmt: skip
+@click.option("--rebuild", is_flag=True, help="Also make the image again, from what it records of its inputs.")
+@project_option
 @json_option
-def verify(url: str, keys: tuple[str, ...], identities: tuple[str, ...], policy: Path | None, as_json: bool) -> None:
-    """Check that a key signed the image URL, and that the policy allows it. No layer is pulled.
+def verify(
+    url: str,
+    keys: tuple[str, ...],
+    identities: tuple[str, ...],
+    policy: Path | None,
+    rebuild: bool,
+    project: Path,
+    as_json: bool,
+) -> None:
+    """Check the image URL: that a key signed it, that the policy allows it, that rebuilding gives the same bytes.
 
-    The status is 0 when all is well, 10 when it is not. The URL that is printed is by digest: use that one.
+    With a key or a policy no layer is pulled. With --rebuild, or with neither, the image is made again in the
+    recipe's folder: from the commit, the time, the base and the platforms that it records. If it comes out otherwise,
+    you are told the first layer, file and field that differ. The status is 0 when all is well, 10 when signature or
+    policy forbid the image, 6 when it was not reproduced. The URL that is printed is by digest: use that one.
 
     \b
     Examples:
+      mealkit verify registry.example.com/team/shop:1.0.0                   in the recipe's repository
       mealkit verify registry.example.com/team/shop:1.0.0 --key team.pub
       mealkit verify registry.example.com/team/shop:1.0.0 --policy policy.toml --json
     """  # noqa: D301
-    from mealkit.errors import UsageError
-    from mealkit_builder.admission import admit
-    from mealkit_builder.key import load_public_key
-    from mealkit_builder.policy import read_policy
     from mealkit_builder.policy_file import find_policy
 
     path = find_policy(policy, os.environ)
-    if not keys and path is None:
-        raise UsageError(
-            "there is nothing to verify the image against",
-            hint="name a public key with --key, or a policy with --policy",
-        )
-    trusted = [load_public_key(name, os.environ) for name in keys]
-    found = admit(
-        url, os.environ, keys=trusted, identities=identities, policy=read_policy(path) if path is not None else None
-    )
+    admission = _admit(url, keys, identities, path) if keys or path is not None else None
+    if admission is not None:
+        url = admission.url  # what was admitted is rebuilt, not what a tag may name by now
+    rebuilt = _rebuild(url, project, as_json) if rebuild or admission is None else None
     if as_json:
-        print_json(found.to_json())
-        return
-    if path is None:
-        click.echo("note: there is no policy here; only the signature was checked", err=True)
+        told = admission.to_json() if admission is not None else {"url": rebuilt.url if rebuilt is not None else url}
+        print_json({**told, "rebuilt": rebuilt.to_json()} if rebuilt else told)
+    else:
+        if admission is not None:
+            show_admission(admission)
+            if path is None:
+                click.echo("note: there is no policy here; only the signature was checked", err=True)
+        if rebuilt is not None and rebuilt.same:
+            print_pairs((("rebuilt", f"the same bytes from {rebuilt.revision[:12] or project.resolve()}"),))
+            for note in rebuilt.notes:
+                click.echo(f"note: {note}", err=True)
+    if rebuilt is not None:
+        rebuilt.check()
+        url = rebuilt.url
+    if not as_json:
+        click.echo(url)
+
+
+def _admit(url: str, keys: tuple[str, ...], identities: tuple[str, ...], path: Path | None) -> Admitted:
+    """What signatures and the policy say."""
+    from mealkit_builder.admission import admit
+    from mealkit_builder.key import load_public_key
+    from mealkit_builder.policy import read_policy
+
+    trusted = [load_public_key(name, os.environ) for name in keys]
+    policy = read_policy(path) if path is not None else None
+    return admit(url, os.environ, keys=trusted, identities=identities, policy=policy)
+
+
+def _rebuild(url: str, project: Path, as_json: bool) -> Rebuilt:
+    """What rebuilding gives."""
+    from mealkit_builder.rebuild import verify_rebuild
+
+    from ._progress import TerminalReporter
+
+    reporter = TerminalReporter(as_json)
+    try:
+        return verify_rebuild(url, project, os.environ, reporter)
+    finally:
+        reporter.clear()
+
+
+def show_admission(found: Admitted) -> None:
+    """Who signed, what is attached, which policy allowed it."""
     signers = [f"{one.key.name} ({one.key.id[:19]}…) for {one.identity}, {one.form}" for one in found.signatures]
     attached = [f"{kind} ({'signed' if signed else 'not signed'})" for kind, signed in found.attestations.items()]
     print_pairs(
@@ -65,4 +115,3 @@ def verify(url: str, keys: tuple[str, ...], identities: tuple[str, ...], policy:
             ("policy", found.policy),
         )
     )
-    click.echo(found.url)
