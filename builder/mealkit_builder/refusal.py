@@ -15,6 +15,7 @@ _KINDS: Mapping[int, tuple[type[RegistryError], str]] = {
     403: (PermissionDeniedError, "ask for push rights, or set another repository="),
     404: (NotFoundError, "check the name; a registry also hides what one may not see"),
     405: (RegistryError, "the registry is read-only, or a mirror: push to another one"),
+    407: (RegistryError, "put the proxy's user and password into its URL, in HTTP_PROXY and HTTPS_PROXY"),
     413: (RegistryError, "a limit of the registry, or of the proxy before it, is too low for this layer"),
 }
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 from urllib.parse import urlencode
 
-from mealkit.errors import BaseImageError, RegistryError, RetryableError
+from mealkit.errors import BaseImageError, RegistryError, RetryableError, UnreachableError
 
 from .blob import open_remote
 from .digest import digest_bytes, is_digest
@@ -379,7 +379,7 @@ class Repository:
                 error.message = f"{doing}: {error.message}"
                 error.args = (error.message,)
                 error.where = self.url(digest) if digest else self.name
-                if isinstance(error, Fault):
+                if isinstance(error, Fault) and not isinstance(error, UnreachableError):
                     error.hint = _AGAIN
             raise
 

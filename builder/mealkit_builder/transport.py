@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from mealkit._value import dataclass
-from mealkit.errors import MealkitError, RegistryError, RetryableError, UnreachableError
+from mealkit.errors import MealkitError, RegistryError, RetryableError, Stopped, UnreachableError
 
 from .auth import Authenticator
 from .credentials import find_credentials
@@ -24,11 +24,15 @@ from .reference import Reference, uses_http
 if TYPE_CHECKING:
     import urllib3
 
+    from .wire import Lines
+
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
-STALL_SECONDS = 30.0
+STALL_SECONDS = 25.0  # both together: a host that has gone silent is noticed within 30 s
 TRIES = 3
+_PAUSE = 0.2  # seconds, before the second try; four times as long before the third
+_LONG_PAUSE = 1.0  # the same where nobody answered: a registry that is started again needs a moment
 LONGEST_WAIT = 20.0  # seconds; a registry that asks for more is left alone until the next run
 _RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 _BLOCK = 1 << 20
@@ -43,6 +47,12 @@ class Fault(RetryableError):
     def __init__(self, message: str, *, where: str, hint: str, wait: float | None = None) -> None:
         super().__init__(message, where=where, hint=hint)
         self.wait = wait
+
+
+class NoAnswerError(Fault, UnreachableError):
+    """Nobody answered, or no more: tried again only where the registry has answered before."""
+
+    code = UnreachableError.code
 
 
 @dataclass(frozen=True)
@@ -110,13 +120,13 @@ class Transport:
     """Kept-alive connections to the registry of a reference; may be used from several threads.
 
     The constructor does no I/O. Credentials go to the registry's own origin only: never along a redirect or an
-    upload's ``Location`` to another host.
+    upload's ``Location`` to another host; nor is a client certificate shown there.
 
     Args:
         reference: Names the host.
         environment: Where proxies, Docker's configuration and insecure hosts come from.
         clock: Seconds that only grow.
-        sleep: Waits between tries.
+        sleep: Waits between tries; by default :meth:`close` ends the waiting.
         jitter: A number from 0 to 1.
     """
 
@@ -126,7 +136,7 @@ class Transport:
         environment: Mapping[str, str] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._environment = dict(os.environ if environment is None else environment)
@@ -138,14 +148,22 @@ class Transport:
             self.host, self.origin, lambda: find_credentials(self.host, self._environment), self._fetch, clock
         )
         self._lock = threading.Lock()
-        self._pool: urllib3.PoolManager | None = None
+        self._pools: dict[tuple[str, str, int], urllib3.PoolManager] = {}
+        self._lines: Lines | None = None
+        self._closed = threading.Event()
+        self._answered = False
         self.requests = 0
 
     def close(self) -> None:
-        """Close the connections; a later request opens new ones."""
+        """Close the connections and give up what other threads do on them; a later request opens new ones."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
+            pools, self._pools = self._pools, {}
+            lines, self._lines = self._lines, None
+            closed, self._closed = self._closed, threading.Event()
+        closed.set()
+        if lines is not None:
+            lines.cut()
+        for pool in pools.values():
             pool.clear()
 
     def request(
@@ -165,16 +183,28 @@ class Transport:
         )
 
     def retry(self, work: Callable[[], T]) -> T:
-        """Run ``work`` until it raises no :class:`Fault`, at most three times, with growing and jittered pauses."""
+        """Run ``work`` until it raises no :class:`Fault`, at most three times, with growing and jittered pauses.
+
+        Raises:
+            Fault: of the last try.
+            Stopped: :meth:`close` was called meanwhile.
+        """
+        closed = self._closed
         for attempt in range(1, TRIES + 1):
             try:
                 return work()
             except Fault as fault:
-                wait = fault.wait if fault.wait is not None else 0.2 * 4 ** (attempt - 1) * (0.5 + self._jitter())
-                if attempt == TRIES or wait > LONGEST_WAIT:
+                silent = isinstance(fault, NoAnswerError)
+                pause = (_LONG_PAUSE if silent else _PAUSE) * 4 ** (attempt - 1) * (0.5 + self._jitter())
+                wait = pause if fault.wait is None else fault.wait
+                last = attempt == TRIES or wait > LONGEST_WAIT or (silent and not self._answered)
+                if last and not closed.is_set():
                     raise
                 _log.debug("again in %.1f s: %s", wait, fault.message)
-                self._sleep(wait)
+                if not closed.is_set():
+                    (closed.wait if self._sleep is None else self._sleep)(wait)
+                if closed.is_set():
+                    raise Stopped("the registry was left", where=self.host) from fault
         raise AssertionError("unreachable")
 
     def send(
@@ -258,7 +288,7 @@ class Transport:
                     response = self._open(method, url, sent, reader)
             else:
                 response = self._open(method, url, sent, body)
-            status = response.status
+            status, self._answered = response.status, True
             wanted = stream and status in (200, 206)
             data = b"" if wanted else response.read(limit + 1, decode_content=False)
             if len(data) > limit:
@@ -292,12 +322,28 @@ class Transport:
     ) -> urllib3.BaseHTTPResponse:
         with self._lock:
             self.requests += 1
-            if self._pool is None:
-                self._pool = _new_pool(self.origin, self._environment)
-            pool = self._pool
+            pool = self._pools.get(_origin(url)) or self._open_pool(url)
         return pool.request(
             method, url, headers=headers, body=body, redirect=False, retries=False, preload_content=False
         )
+
+    def _open_pool(self, url: str) -> urllib3.PoolManager:
+        """Connections to a URL's host: the registry's, or another that it sends us to."""
+        from .detour import find_proxy
+        from .trust import tls_context
+        from .wire import Lines, open_pool
+
+        origin = _origin(url)
+        own = origin == _origin(self.origin)
+        self._lines = self._lines or Lines()
+        self._pools[origin] = open_pool(
+            self._lines,
+            connect=CONNECT_SECONDS,
+            patience=STALL_SECONDS,
+            context=tls_context(self.host if own else "", self._environment) if origin[0] == "https" else None,
+            proxy=find_proxy(url, self._environment),
+        )
+        return self._pools[origin]
 
     @contextmanager
     def _errors(self, url: str, body: bytes | Body | None = None) -> Iterator[None]:
@@ -312,21 +358,26 @@ class Transport:
         except Exception as error:
             if isinstance(body, Body) and body.failure is not None:
                 raise body.failure from None
-            if isinstance(error, exceptions.SSLError):
+            if isinstance(error, exceptions.SSLError) and "EOF" not in str(error):  # an EOF is a broken connection
                 raise RegistryError(
-                    f"no trusted TLS connection to {self.host}: {redact(str(error))}",
+                    f"no trusted TLS connection to {_host(url)}: {redact(str(error))}",
                     where=where,
-                    hint="name the registry's certificate authority in SSL_CERT_FILE; if it speaks plain http, "
-                    "add it to MEALKIT_INSECURE_REGISTRIES",
+                    hint="name the registry's certificate authority in SSL_CERT_FILE, or put it into certs.d as for "
+                    "Docker; if it speaks plain http, add it to MEALKIT_INSECURE_REGISTRIES",
                 ) from error
-            if isinstance(
-                error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError, exceptions.ProxyError)
-            ):
-                raise UnreachableError(
+            if isinstance(error, exceptions.ProxyError):
+                raise NoAnswerError(
+                    f"the proxy gives no way to {_host(url)}: {redact(str(error.original_error))}",
+                    where=where,
+                    hint="are HTTP_PROXY and HTTPS_PROXY right? a host in NO_PROXY is reached directly",
+                ) from error
+            if isinstance(error, (exceptions.NewConnectionError, exceptions.ConnectTimeoutError)):
+                kind = UnreachableError if isinstance(error, exceptions.NameResolutionError) else NoAnswerError
+                raise kind(
                     f"no connection to {_host(url)}", where=where, hint="is the registry running, and its name right?"
                 ) from error
             if isinstance(error, exceptions.TimeoutError):
-                raise UnreachableError(
+                raise NoAnswerError(
                     f"{_host(url)} gave no answer for {STALL_SECONDS:g} s",
                     where=where,
                     hint="try again later; is the registry overloaded?",
@@ -340,36 +391,6 @@ class Transport:
         """Maps the errors of reading a stream as those of a request are."""
         with self._errors(url):
             yield
-
-
-def _new_pool(origin: str, environment: Mapping[str, str]) -> urllib3.PoolManager:
-    """A pool for the origin, through a proxy where the environment names one."""
-    import urllib3
-
-    # Response and request bodies are moved in big blocks: 16 KiB, the default, halves the speed on a fast network.
-    settings = {
-        "retries": False,
-        "maxsize": 8,
-        "blocksize": _BLOCK,
-        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS),
-    }
-    proxy = _proxy(origin, environment)
-    if proxy:
-        return urllib3.ProxyManager(proxy, **settings)  # type: ignore[arg-type]
-    return urllib3.PoolManager(**settings)  # type: ignore[arg-type]
-
-
-def _proxy(origin: str, environment: Mapping[str, str]) -> str | None:
-    lower = {name.lower(): value for name, value in environment.items() if name.lower().endswith("_proxy")}
-    parts = urlsplit(origin)
-    proxy = lower.get(f"{parts.scheme}_proxy") or lower.get("all_proxy")
-    if not proxy or parts.hostname in ("localhost", "127.0.0.1", "::1"):
-        return None
-    host = parts.hostname or ""
-    for rule in (part.strip().lstrip(".").lower() for part in lower.get("no_proxy", "").split(",")):
-        if rule == "*" or (rule and (host == rule or host.endswith("." + rule))):
-            return None
-    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _origin(url: str) -> tuple[str, str, int]:
