@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -109,5 +109,12 @@ def _copy_blobs(blobs: Mapping[str, int], source: Place, target: Place, reporter
         return size if way == "uploaded" else -1
 
     with ThreadPoolExecutor(WORKERS, "mealkit-copy") as pool:
-        sizes = list(pool.map(copy, sorted(blobs.items(), key=lambda blob: -blob[1])))
+        jobs = [pool.submit(copy, blob) for blob in sorted(blobs.items(), key=lambda blob: -blob[1])]
+        try:
+            sizes = [job.result() for job in wait(jobs, return_when=FIRST_EXCEPTION).done]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for place in (source, target):
+                place.close()  # wakes the threads that wait for the network
+            raise
     return sum(size for size in sizes if size > 0), sum(size < 0 for size in sizes)

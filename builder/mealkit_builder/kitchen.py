@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any, BinaryIO
 
 from mealkit._value import dataclass, field
-from mealkit.errors import storage_error
+from mealkit.errors import Stopped, storage_error
 
 from .ingredient import Ingredient
 from .layer import Layer
@@ -152,6 +152,14 @@ def _cook_aside(
     makers = ThreadPoolExecutor(_MAKERS, "mealkit-make")
     # Compiling brings processes of its own for all cores: one at a time.
     compiler = ThreadPoolExecutor(1, "mealkit-compile")
+
+    def stop() -> None:
+        """Begin nothing more, and end what is being sent."""
+        for pool in (compiler, makers):
+            pool.shutdown(wait=False, cancel_futures=True)
+        if target is not None:
+            target.close()
+
     try:
 
         def make(one: Ingredient) -> Layer:
@@ -169,14 +177,27 @@ def _cook_aside(
         sent = [makers.submit(send, layer) for layer in to_send]
         compiled = [compiler.submit(compile_then_send, one) for one in wanted if one.compiles]
         made = [makers.submit(lambda one=one: send(make(one))) for one in wanted if not one.compiles]  # type: ignore[misc]
-        # Errors are told in the order of the ingredients, whichever thread met its own first.
-        done = [*(job.result() for job in sent), *(job.result() for job in made)]
-        done += [job.result().result() for job in compiled]
+        first: list[Future[Any]] = [*sent, *made, *compiled]
+        done = _settle(first, stop)[: len(sent) + len(made)]
+        done += _settle([job.result() for job in compiled], stop)
+    except BaseException:
+        stop()
+        raise
     finally:
         compiler.shutdown(cancel_futures=True)
         makers.shutdown(cancel_futures=True)
         fetch.close()
     return {layer.key: layer for layer in done}
+
+
+def _settle(jobs: Sequence[Future[Any]], stop: Callable[[], None]) -> list[Any]:
+    """The jobs' results; the first error stops the others, and of several the first ingredient's is told."""
+    wait(jobs, return_when=FIRST_EXCEPTION)
+    if any(job.done() and not job.cancelled() and job.exception() for job in jobs):
+        stop()
+        errors = [job.exception() for job in jobs if not job.cancelled()]
+        raise next(error for error in errors if error is not None and not isinstance(error, Stopped))
+    return [job.result() for job in jobs]
 
 
 def _send(

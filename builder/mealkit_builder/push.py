@@ -180,6 +180,7 @@ def _put_blobs(
         except BaseException:
             cancelled.append(True)
             pool.shutdown(wait=False, cancel_futures=True)
+            target.close()  # wakes the threads that wait for the network, or between two tries
             raise
     return moved
 

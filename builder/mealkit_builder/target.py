@@ -56,4 +56,4 @@ class Target(Protocol):
         """Write a manifest or index under a tag or its digest; returns its digest."""
 
     def close(self) -> None:
-        """Give connections back."""
+        """Give connections back, and end what other threads do on them: it raises :class:`~mealkit.errors.Stopped`."""

@@ -21,9 +21,10 @@ from mealkit_builder.transport import Transport
 
 PUSHES = 250  # for each rate
 
-WEIGHTS = {
-    "status": 4, "busy": 3, "reset-before": 3, "reset-within": 3, "reset-after": 3, "lost": 3, "cut-request": 3,
-    "cut-answer": 3, "drip": 2, "twice": 3, "midway": 4, "phantom": 6, "elsewhere": 4,
+WEIGHTS = {  # what hangs costs time
+    "status": 8, "busy": 6, "reset-before": 6, "reset-within": 6, "reset-after": 6, "lost": 6, "cut-request": 6,
+    "cut-answer": 6, "cut-head": 6, "slow": 2, "drip": 4, "hang": 1, "hang-answer": 1, "twice": 6, "midway": 8,
+    "phantom": 12, "elsewhere": 8,
 }  # fmt: skip
 
 
@@ -44,14 +45,17 @@ def push(one: Push, target: Repository) -> str:
 
 @pytest.mark.registry
 @pytest.mark.parametrize(("rate", "failures"), [(0.05, PUSHES // 100), (0.2, PUSHES)])
-def test_pushes_through_faults(auth_registry: RunningRegistry, tmp_path: Path, rate: float, failures: int) -> None:
+def test_pushes_through_faults(
+    auth_registry: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, failures: int
+) -> None:
+    monkeypatch.setattr("mealkit_builder.transport.STALL_SECONDS", 1.5)
     storage = Storage(auth_registry.folder)
     work = Workload(seed=3, prefix=f"faults{rate}")
     login = f"{auth_registry.username}:{auth_registry.password}"
     basic = "Basic " + base64.b64encode(login.encode()).decode()
     met: Counter[str] = Counter()
     failed: list[MealkitError] = []
-    with FaultProxy(auth_registry.host, storage_authorization=basic) as proxy:
+    with FaultProxy(auth_registry.host, storage_authorization=basic, slow_rate=8 << 20) as proxy:
         environment = RunningRegistry(proxy.host, tmp_path, 0, *login.split(":")).environment(tmp_path)
         for number in range(PUSHES):
             one = work.next()
