@@ -184,7 +184,7 @@ def _pinned(base: Base) -> tuple[Debian, ...]:
         return ()
     suite = base.name.removeprefix("deb:")
     return tuple(
-        Debian(pin.name, pin.version, pin.architecture, release=suite, sha256=pin.sha256) for pin in base.debian.pins
+        Debian(pin.name, pin.version, pin.built_for, release=suite, sha256=pin.sha256) for pin in base.debian.pins
     )
 
 

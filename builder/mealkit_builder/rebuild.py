@@ -16,6 +16,7 @@ from mealkit.errors import BuildError, NotFoundError, UsageError
 from mealkit.spec import LABEL
 
 from .build import BuildRequest, build
+from .debian.pin import PINS_NAME
 from .difference import Change, first_difference
 from .image import Image
 from .layout import Layout
@@ -240,11 +241,13 @@ def _source(
                 hint="fetch it (git fetch --all), or go to the recipe's repository",
             )
     inner = checkout / folder.resolve().relative_to(repository.resolve())
-    lock = inner / LOCK_NAME
-    if not lock.is_file() and (folder / LOCK_NAME).is_file():
-        lock.write_bytes((folder / LOCK_NAME).read_bytes())
-        notes.append(f"the commit has no {LOCK_NAME}: the folder's was used")
-        (checkout / ".git" / "info" / "exclude").write_text(f"{LOCK_NAME}\n")
+    for name in (LOCK_NAME, PINS_NAME):
+        lock = inner / name
+        if not lock.is_file() and (folder / name).is_file():
+            lock.write_bytes((folder / name).read_bytes())
+            notes.append(f"the commit has no {name}: the folder's was used")
+            with (checkout / ".git" / "info" / "exclude").open("a") as exclude:
+                exclude.write(f"{name}\n")
     yield inner, recorded
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from debian import MiniDebian, essential, mini_debian, package
-from workshop import MINOR, Workshop
+from workshop import MINOR, Workshop, commit
 
 from mealkit.errors import BaseImageError, BuildError, LockError, MealkitError, UsageError
 from mealkit_builder.debian.base import DebianSource, ask_apt, debian_architecture, find_pins, python_of
@@ -341,6 +341,28 @@ def tar_names(folder: Path, digest: str) -> list[str]:
     data = (folder / "blobs/sha256" / digest.removeprefix("sha256:")).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data))) as archive:
         return archive.getnames()
+
+
+def test_an_image_is_made_again_from_its_record(workshop: Workshop) -> None:
+    from mealkit_builder.rebuild import verify_rebuild
+
+    shop, root = recipe(workshop)
+    (root / ".gitignore").write_text(f"{PINS_NAME}\n")
+    commit(root)
+    made = shop.build(root, f"oci:{shop.folder / 'images'}")
+    environment = {name: value for name, value in shop.environment.items() if name != "SOURCE_DATE_EPOCH"}
+    found = verify_rebuild(made.url, root, environment)
+    assert found.same, found
+    assert f"the commit has no {PINS_NAME}: the folder's was used" in found.notes
+
+
+def test_the_bill_names_debians_packages(workshop: Workshop) -> None:
+    shop, root = recipe(workshop)
+    made = shop.build(root, f"oci:{shop.folder / 'images'}", attest=True)
+    done = shop.mealkit("sbom", made.url)
+    assert done.status == 0, done.err
+    assert "pkg:deb/debian/libc6@2.40-3?arch=amd64" in done.out
+    assert "pkg:deb/debian/tzdata@1.0?arch=all" in done.out
 
 
 def test_the_engine_docker_is_refused(workshop: Workshop) -> None:

@@ -257,7 +257,7 @@ def _data_limit(control: Stanza) -> int:
     """Bytes that the files may take: Installed-Size counts KiB, rounded up for each, without headers."""
     told = control.get("installed-size", "0").strip()
     size = int(told) if told.isdecimal() and len(told) < 12 else 0
-    return min(_DATA_LIMIT, (64 << 20) + 2 * 1024 * size)
+    return min(_DATA_LIMIT, (16 << 20) + 2 * 1024 * size)
 
 
 def _read_control(file: BinaryIO, name: str) -> tuple[str, str]:

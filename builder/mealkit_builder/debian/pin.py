@@ -47,6 +47,11 @@ class Pin:
     size: int
     sha256: str
 
+    @property
+    def built_for(self) -> str:
+        """The package's own architecture, which may be ``all``."""
+        return "all" if self.file.endswith("_all.deb") else self.architecture
+
 
 @dataclass(frozen=True)
 class Pins:
