@@ -70,7 +70,13 @@ class LayoutLocation:
     digest: str = ""
 
     def __str__(self) -> str:
-        return f"oci:{self.folder}" + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+        # A folder whose name has a colon reads as one with a tag, unless a slash ends it.
+        end = "/" if ":" in self.folder.name and not self.tag and not self.digest else ""
+        return (
+            f"oci:{self.folder}{end}"
+            + (f":{self.tag}" if self.tag else "")
+            + (f"@{self.digest}" if self.digest else "")
+        )
 
     @property
     def target(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,13 +10,10 @@ from mealkit.errors import ProjectError, SecretFoundError, storage_error
 from mealkit.project import Project
 
 from .own import DISTRIBUTIONS
+from .secret import secret_in
 
 NEVER = frozenset({"__pycache__", ".git", ".hg", ".svn", ".venv", "venv", ".mealkit", ".mypy_cache", ".ruff_cache",
                     ".pytest_cache", ".ipynb_checkpoints", ".DS_Store", "node_modules"})  # fmt: skip
-SECRET_NAMES = re.compile(
-    r"(\.env(\.(?!example$|sample$|template$).+)?|\.netrc|\.pypirc|\.pgpass|\.git-credentials|id_(rsa|dsa|ecdsa|ed25519)|.+\.(p12|pfx|jks))\Z"
-)
-PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
 
 def recipe_files(project: Project) -> dict[str, Path]:
@@ -26,7 +22,7 @@ def recipe_files(project: Project) -> dict[str, Path]:
     Left out: what ``.gitignore`` files from the project's folder downwards ignore, byte code, and tools' own folders.
 
     Raises:
-        SecretFoundError: a credential file or a private key would be packed.
+        SecretFoundError: a credential file, a private key or an access token would be packed.
         ProjectError: a symbolic link leads out of the project or round in a circle, a file's name cannot be packed, or
             a package has the name of one of ours.
         StorageError: a file cannot be read.
@@ -125,11 +121,10 @@ def _check(path: Path, relative: str, project: Project) -> None:
         )
     if not path.is_file():
         raise ProjectError("only plain files can be packed", where=str(path), hint="ignore it in .gitignore")
-    secret = SECRET_NAMES.match(path.name) or PRIVATE_KEY.search(path.read_bytes())
+    secret = secret_in(relative, path.read_bytes())
     if secret:
-        kind = "a private key" if not SECRET_NAMES.match(path.name) else "a file for credentials"
         raise SecretFoundError(
-            f"{kind} stands among the recipe's files: {relative}",
+            f"{secret} stands among the recipe's files: {relative}",
             where=str(path),
             hint="move it out of the package, or add it to .gitignore; give secrets to a run by its environment",
         )

@@ -32,7 +32,7 @@ from .origin import Origin
 from .redact import redact
 from .revision import EPOCH
 from .rezip import canonical_wheel
-from .source import PRIVATE_KEY, SECRET_NAMES
+from .secret import secret_in
 from .source_tree import bring_sources, fingerprint
 from .store import Store
 from .wheel import WheelFile
@@ -247,7 +247,7 @@ def _check_secrets(data: bytes, origin: Origin) -> None:
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for name in archive.namelist():
-            if SECRET_NAMES.match(name.rpartition("/")[2]) or PRIVATE_KEY.search(archive.read(name)):
+            if secret_in(name, archive.read(name)):
                 raise SecretFoundError(
                     f"a secret would be packed with a required folder: {name}",
                     where=os.path.join(origin.address, name),  # noqa: PTH118 - a place to look at, no path to open

@@ -114,6 +114,16 @@ def test_ignored_files_are_left_out_as_git_would(root: Path) -> None:
         "store.p12",
         "store.jks",
         "sub/.env.production",
+        "_netrc",
+        ".htpasswd",
+        "keys/signing.keystore",
+        "passwords.kdbx",
+        "application_default_credentials.json",
+        "terraform.tfstate",
+        ".aws/credentials",
+        ".docker/config.json",
+        ".kube/config",
+        ".ssh/config",
     ],
 )
 def test_a_file_for_credentials_is_refused(root: Path, name: str) -> None:
@@ -137,7 +147,29 @@ def test_a_private_key_is_found_by_its_content(root: Path, kind: str, name: str)
     assert "MIIB" not in caught.value.render()
 
 
-@pytest.mark.parametrize("name", [".env.example", ".env.sample", ".env.template", "environment.py", "id_rsa.pub"])
+@pytest.mark.parametrize(
+    "token",
+    ["ghp_" + "a1B2" * 9, "github_pat_" + "a1" * 41, "glpat-" + "a1B2" * 5, "hf_" + "aB" * 17,
+     "xoxb-123456789012-" + "a1" * 12, "pypi-AgE" + "a1B2" * 20, "npm_" + "a1B2" * 9],
+)  # fmt: skip
+def test_an_access_token_is_found_by_its_form(root: Path, token: str) -> None:
+    path = write(root, "tiny/client.py", f'TOKEN = "{token}"\n')
+    with pytest.raises(SecretFoundError, match="an access token stands among") as caught:
+        packed(root)
+    assert caught.value.where == str(path)
+    assert token not in caught.value.render()
+
+
+@pytest.mark.parametrize("text", ["ghp_short", "hf_hub_download", "npm_config_registry", "a_ghp_" + "a" * 36])
+def test_what_only_looks_like_a_token_is_packed(root: Path, text: str) -> None:
+    write(root, "tiny/client.py", text)
+    assert "tiny/client.py" in packed(root)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".env.example", ".env.sample", ".env.template", "environment.py", "id_rsa.pub", ".ssh/id_rsa.pub", "config.json"],
+)
 def test_what_only_looks_like_a_secret_is_packed(root: Path, name: str) -> None:
     write(root, f"tiny/{name}", "-----BEGIN PUBLIC KEY-----\n-----BEGIN CERTIFICATE-----\n")
     assert f"tiny/{name}" in packed(root)
