@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from heapq import heapify, heappop, heappush
 
-VERSION = 1
-"""Raise it with every change of the bytes that :func:`deflate` gives; layers' keys hold it."""
-
 _WINDOW = 1 << 15
 _LONGEST = 258
 _END = 256

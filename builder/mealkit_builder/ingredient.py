@@ -12,7 +12,6 @@ import mealkit
 from mealkit._value import dataclass
 from mealkit.project import Project
 
-from . import deflate
 from .component import check_components
 from .layer import Layer, layer_key
 from .layering import (
@@ -29,7 +28,7 @@ from .layering import (
     wheel_layer_key,
 )
 from .own import DISTRIBUTIONS, check_records, metadata_files, own_files, own_requirements
-from .packing import WORTH, small_files
+from .packing import DEFLATE, WORTH, small_files
 from .requirement import requirements, without_credentials
 from .source import recipe_files
 from .store import Store
@@ -209,7 +208,7 @@ def _tree(
         state.update(repr(entry).encode())
     compiled = "" if compiler is None else f"+{compiler.interpreter.tag}"
     small = kind == "recipe" and sum(map(len, files.values())) <= WORTH
-    packed = f"2.{deflate.VERSION}" if small else "1"
+    packed = f"2.{DEFLATE}" if small else "1"
     key = layer_key(kind, packed, python_tag(minor) + compiled, state.hexdigest())
 
     def make(fetched: Sequence[WheelFile]) -> Layer:

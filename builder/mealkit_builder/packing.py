@@ -7,10 +7,12 @@ import zlib
 
 from mealkit.errors import StorageError
 
-from . import deflate
 from .splice import Body, stored_body
 from .store import Store
 from .tree import Packing
+
+DEFLATE = 1
+"""The version of the bytes that :func:`.deflate.deflate` gives: raise it with every change of them."""
 
 WORTH = 128 << 10
 """Bytes that the encoder is given at most for one layer: it takes a tenth of a second for them."""
@@ -23,19 +25,20 @@ def small_files(store: Store) -> Packing:
 
     A content that was packed before, in whichever layer, is not packed again.
     """
+    from .deflate import deflate  # not needed to name layers, which must start fast
 
     def pack(data: bytes) -> Body:
         stored = stored_body(data)
         if len(data) > WORTH:
             return stored
-        raw = _packed(data, store) if len(data) >= _KEPT else deflate.deflate(data)
+        raw = _packed(data, store) if len(data) >= _KEPT else deflate(data)
         return Body(data, (raw,), stored.crc) if len(raw) < sum(map(len, stored.deflate)) else stored
 
-    return Packing(pack, deflate.deflate)
+    return Packing(pack, deflate)
 
 
 def _packed(data: bytes, store: Store) -> bytes:
-    path = store.root / "packed" / f"{deflate.VERSION}-{hashlib.sha256(data).hexdigest()}"
+    path = store.root / "packed" / f"{DEFLATE}-{hashlib.sha256(data).hexdigest()}"
     try:
         raw = path.read_bytes()
         # The cache may be damaged: inflating takes microseconds, and a wrong layer is told only where it is unpacked.
@@ -43,7 +46,9 @@ def _packed(data: bytes, store: Store) -> bytes:
             return raw
     except (OSError, zlib.error):
         pass
-    raw = deflate.deflate(data)
+    from .deflate import deflate
+
+    raw = deflate(data)
     try:
         with store.writing(path) as file:
             file.write(raw)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from mealkit._value import dataclass, field
 from mealkit.errors import BaseImageError
 
 from .image import Image
 from .layer import GZIP_LAYER, Layer
-from .tar_reader import OPAQUE, TAR_LAYER, BadLayer, Member, read_layer
+
+if TYPE_CHECKING:
+    from .tar_reader import Member  # brings tarfile along, which a base that is known does not need
 
 OLDEST = (3, 11)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -117,6 +119,8 @@ def _official(environment: dict[str, str]) -> tuple[str, str] | None:
 def _read_layers(
     layers: tuple[Layer, ...], open_layer: Callable[[str], BinaryIO], *, everything: bool, where: str
 ) -> tuple[tuple[Libc, tuple[int, int]] | None, _Tree]:
+    from .tar_reader import TAR_LAYER, BadLayer, read_layer
+
     tree = _Tree()
     found: dict[Libc, tuple[int, int]] = {}
     for layer in layers:
@@ -186,6 +190,8 @@ class _Tree:
         Raises:
             BadLayer: the names are more than any image has.
         """
+        from .tar_reader import OPAQUE, BadLayer
+
         folder = "".join(f"/{part}" for part in member.parts[:-1])
         if member.removes == OPAQUE:
             self.emptied.add(folder)

@@ -81,7 +81,7 @@ GOLDEN = "d13118a68fda7ad006bc11c57ce2807c1103214116a681aa35c2f179e5f2d788"
 
 
 def test_the_bytes_are_for_ever() -> None:
-    """A change of them is a new :data:`deflate.VERSION`, or machines would make different layers of one key."""
+    """A change of them is a new :data:`.packing.DEFLATE`, or machines would make different layers of one key."""
     assert hashlib.sha256(deflate(SAMPLE)).hexdigest() == GOLDEN
 
 
