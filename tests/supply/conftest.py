@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from supply_chain import PASSWORD, Pair
+from supply_chain import PASSWORD, Pair, openssl_verifies
 
-from mealkit_builder.key import generate_key, load_private_key
+from mealkit_builder.key import PrivateKey, PublicKey, generate_key, load_private_key
 from mealkit_builder.testing import MemoryRegistry
 
 
@@ -43,3 +45,44 @@ def memory_of_old() -> Iterator[MemoryRegistry]:
     """A registry that lists no referrers, as Debian's."""
     with MemoryRegistry(referrers=False) as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def openssl_agrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opinions: dict[bytes, bool]) -> Iterator[None]:
+    """Every signature that a test makes or judges is judged by OpenSSL too, and the two must agree."""
+    judged: list[tuple[bytes, bytes, bytes, bool]] = []
+    sign, verifies = PrivateKey.sign, PublicKey.verifies
+
+    def noting_sign(self: PrivateKey, data: bytes) -> bytes:
+        signature = sign(self, data)
+        judged.append((self.public.der, data, signature, True))
+        return signature
+
+    def noting_verifies(self: PublicKey, data: bytes, signature: bytes) -> bool:
+        result = verifies(self, data, signature)
+        judged.append((self.der, data, signature, result))
+        return result
+
+    monkeypatch.setattr(PrivateKey, "sign", noting_sign)
+    monkeypatch.setattr(PublicKey, "verifies", noting_verifies)
+    yield
+    folder = tmp_path / "openssl"
+    folder.mkdir()
+    for der, data, signature, ours in dict.fromkeys(judged):
+        asked = hashlib.sha256(b"\0".join((der, signature, data))).digest()
+        if asked not in opinions:
+            (folder / "key.pub").write_text(PublicKey(der).pem)
+            opinions[asked] = openssl_verifies(folder / "key.pub", data, signature, folder)
+        assert opinions[asked] == ours, signature
+
+
+@pytest.fixture(scope="session")
+def opinions() -> dict[bytes, bool]:
+    """What OpenSSL has said already."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes to a test's registry: it need not be given time."""
+    monkeypatch.setattr("mealkit_builder.referrer._SETTLE", 0.0)
