@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,10 +21,12 @@ class Shelf:
     Attributes:
         address: ``http://127.0.0.1:PORT``; the index is at ``/simple``, the files are at ``/files``.
         asked: Each request as ``METHOD PATH``.
+        sent: Bytes of bodies.
     """
 
     address: str
     asked: list[str] = field(default_factory=list)
+    sent: int = 0
 
     @property
     def index(self) -> str:
@@ -36,8 +39,8 @@ class Shelf:
 
 
 @contextlib.contextmanager
-def shelf(*folders: Path, password: str = "", heads: bool = True) -> Iterator[Shelf]:
-    """Serve the wheels of some folders; with ``password`` to the user ``ada`` only; ``heads``: whether HEAD works."""
+def shelf(*folders: Path, password: str = "", heads: bool = True, parts: bool = True) -> Iterator[Shelf]:
+    """Serve the wheels of some folders; with ``password`` to ``ada`` only; ``heads``, ``parts``: what works."""
     wanted = f"Basic {b64encode(f'ada:{password}'.encode()).decode()}" if password else None
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,6 +57,9 @@ def shelf(*folders: Path, password: str = "", heads: bool = True) -> Iterator[Sh
             status, data = self._find()
             if not body and not heads:
                 status, data = 405, b""
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if asked and parts and status == 200:
+                status, data = 206, data[int(asked[1]) : int(asked[2]) + 1]
             self.send_response(status)
             if status == 401:
                 self.send_header("WWW-Authenticate", 'Basic realm="shelf"')
@@ -61,6 +67,7 @@ def shelf(*folders: Path, password: str = "", heads: bool = True) -> Iterator[Sh
             self.send_header("Content-Type", "text/html" if "/simple" in self.path else "application/octet-stream")
             self.end_headers()
             if body:
+                running.sent += len(data)
                 self.wfile.write(data)
 
         def _find(self) -> tuple[int, bytes]:

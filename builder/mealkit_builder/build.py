@@ -345,9 +345,15 @@ class _Build:
         if target is not None:
             self.sent |= {layer.key: layer for layer in layers if layer not in self.tally.left}
         if need.wheels:
-            check_wheels(need.wheels, base.python.minor, self.store)
+            self._check_wheels(need, base, last)
         known |= {layer.digest for layer in layers if layer not in self.tally.left}
         return self._assemble(base, base_name, described, need, layers)
+
+    def _check_wheels(self, need: Need, base: Base, last: Pulled | None) -> None:
+        images = [*self.tiers.together, *([{layer.key for layer in last.image.layers}] if last is not None else [])]
+        wanted = {one.key for one in need.ingredients if one.wheels}
+        together = any(wanted <= keys for keys in images)
+        check_wheels(need.wheels, base.python.minor, self.store, together=together)
 
     def _need(
         self, base: Base, described: Described, previous: Future[Pulled | None], executor: ThreadPoolExecutor

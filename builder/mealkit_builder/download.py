@@ -173,6 +173,29 @@ def _read_remote(wheel: WheelFile, address: str, pool: urllib3.PoolManager, take
         ) from error
 
 
+def get_range(wheel: WheelFile, start: int, stop: int) -> bytes:
+    """Some bytes of a wheel at its host.
+
+    Raises:
+        OSError: it gives no parts of files, or no answer.
+    """
+    import urllib3
+
+    address = wheel.url or ""
+    headers = {**_credentials(urlsplit(address).hostname or address), "Range": f"bytes={start}-{stop - 1}"}
+    try:
+        response = _pools()(address).request("GET", address, preload_content=False, headers=headers)
+        try:
+            data = response.read(stop - start + 1, decode_content=False) if response.status == 206 else b""
+        finally:
+            response.close()
+    except urllib3.exceptions.HTTPError as error:
+        raise OSError(str(error)) from error
+    if len(data) != stop - start:
+        raise OSError(f"{response.status} instead of a part of the file")
+    return bytes(data)
+
+
 def remote_size(wheel: WheelFile) -> int | None:
     """How long a wheel is, as its host says without sending it; None where it does not."""
     import urllib3

@@ -144,7 +144,7 @@ def merged_files(wheels: Iterable[WheelFile], minor: str) -> list[Placed]:
         WheelError: a wheel is missing, is broken, holds what it must not, or disagrees with another about a path.
     """
     tree: dict[str, Placed] = {}
-    for file in (file for wheel in wheels for file in _placed(wheel, _stamp(wheel), minor)):
+    for file in (file for wheel in wheels for file in placed_files(wheel, minor)):
         other = tree.get(file.path)
         if other is not None and not _same(other, file):
             _conflict(other, file, f"different files at {file.path}")
@@ -159,6 +159,15 @@ def merged_files(wheels: Iterable[WheelFile], minor: str) -> list[Placed]:
     for path in sorted(folders.keys() & tree.keys()):
         _conflict(tree[path], folders[path], f"a file and a folder at {path}")
     return list(tree.values())
+
+
+def placed_files(wheel: WheelFile, minor: str) -> tuple[Placed, ...]:
+    """The files of one wheel in an environment of Python ``minor``.
+
+    Raises:
+        WheelError: the wheel is missing, is broken, or holds what it must not.
+    """
+    return _placed(wheel, _stamp(wheel), minor)
 
 
 @functools.lru_cache(maxsize=128)

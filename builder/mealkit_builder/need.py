@@ -91,8 +91,14 @@ def compiler_for(
     return found
 
 
-def check_wheels(wheels: Sequence[WheelFile], minor: str, store: Store) -> None:
-    """Once for each set of wheels that are all here: no two may bring different files to one place.
+def check_wheels(wheels: Sequence[WheelFile], minor: str, store: Store, *, together: bool = False) -> None:
+    """Once for each set of wheels: no two may bring different files to one place.
+
+    Args:
+        wheels: What the image gets.
+        minor: Its Python.
+        store: Where wheels are, and where it is remembered.
+        together: Whether all their layers are in one image, whose build has checked them.
 
     Raises:
         WheelError: two of them do.
@@ -101,9 +107,14 @@ def check_wheels(wheels: Sequence[WheelFile], minor: str, store: Store) -> None:
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if store.read_fact("compatible", key) is not None:
         return
-    if not all(store.has_blob(wheel.sha256) for wheel in wheels):
-        return  # the layers of those that are not here are known, and were checked where they were made
-    from .layering import check_conflicts
+    if all(store.has_blob(wheel.sha256) for wheel in wheels):
+        from .layering import check_conflicts
 
-    check_conflicts((replace(wheel, path=store.blob_path(wheel.sha256)) for wheel in wheels), minor)
+        check_conflicts((replace(wheel, path=store.blob_path(wheel.sha256)) for wheel in wheels), minor)
+    elif together:
+        return
+    else:
+        from .absent import check_with_absent
+
+        check_with_absent(wheels, minor, store)
     store.write_fact("compatible", key, True)

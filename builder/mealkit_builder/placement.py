@@ -8,7 +8,7 @@ import hashlib
 import io
 import posixpath
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from configparser import Error as ConfigError
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,7 +26,7 @@ from mealkit.errors import ProjectError
 from .layering import VENV, site_packages
 from .own import DISTRIBUTIONS
 from .splice import Body, Stream, stored_body
-from .wheel import WHITEOUT, OpenWheel, WheelEntry, read_text, refuse
+from .wheel import WHITEOUT, OpenWheel, WheelEntry, WheelFile, read_text, refuse
 
 if TYPE_CHECKING:
     import os
@@ -94,8 +94,9 @@ def place(opened: OpenWheel, minor: str) -> tuple[Placed, ...]:
         installer.install(_Source(opened), destination, {"INSTALLER": b"mealkit\n"})
     except (InstallerError, ConfigError, ValueError, AssertionError, KeyError) as error:
         refuse(opened.wheel, opened.dist_info, f"{type(error).__name__}: {error.args[-1] if error.args else error}")
-    if destination.unused:
-        wheel, pattern = opened.wheel, min(destination.unused)
+    unused = destination.unused
+    if unused:
+        wheel, pattern = opened.wheel, min(unused)
         raise ProjectError(
             f"{wheel.name} {wheel.version} has no file {pattern!r} to leave out",
             where=f"tool.mealkit.image.leave-out.{wheel.name}",
@@ -183,22 +184,55 @@ class _Source(WheelSource):
                 yield (name, entry.hash, str(entry.size)), stream, entry.executable  # type: ignore[misc]
 
 
+def scheme_folders(wheel: WheelFile, minor: str) -> dict[str, str]:
+    """Where the schemes of a wheel are in the image: those of a virtual environment."""
+    packages = site_packages(minor)
+    return {
+        "purelib": packages,
+        "platlib": packages,
+        "scripts": f"{VENV}/bin",
+        "data": VENV,
+        # As pip and uv have it in a virtual environment.
+        "headers": f"{VENV}/include/site/python{minor}/{wheel.name}",
+    }
+
+
+def launcher(module: str, attribute: str) -> bytes:
+    """The script that calls an entry point."""
+    name = attribute.partition(".")[0]
+    return _SCRIPT.format(interpreter=INTERPRETER, module=module, name=name, call=attribute).encode()
+
+
+def left_out_of(wheel: WheelFile, minor: str, used: set[str] | None = None) -> Callable[[str], bool]:
+    """Whether a path is left out of a wheel, for another wheel brings it; patterns that fit are added to ``used``."""
+    if not wheel.left_out:
+        return lambda path: False
+    roots = (f"{site_packages(minor)}/", f"{VENV}/")
+
+    def is_left_out(path: str) -> bool:
+        names = {path.removeprefix(root) for root in roots}
+        found = {pattern for pattern in wheel.left_out if any(fnmatchcase(name, pattern) for name in names)}
+        if used is not None:
+            used.update(found)
+        return bool(found)
+
+    return is_left_out
+
+
 class _Destination(WheelDestination):
     """Notes what goes where; the schemes are those of a virtual environment."""
 
     def __init__(self, opened: OpenWheel, minor: str) -> None:
         self._opened = opened
         self.placed: list[Placed] = []
-        self.unused = set(opened.wheel.left_out)
-        packages = site_packages(minor)
-        self._folders: dict[str, str] = {
-            "purelib": packages,
-            "platlib": packages,
-            "scripts": f"{VENV}/bin",
-            "data": VENV,
-            # As pip and uv have it in a virtual environment.
-            "headers": f"{VENV}/include/site/python{minor}/{opened.wheel.name}",
-        }
+        self._used: set[str] = set()
+        self._left_out = left_out_of(opened.wheel, minor, self._used)
+        self._folders = scheme_folders(opened.wheel, minor)
+
+    @property
+    def unused(self) -> set[str]:
+        """The globs that fit no file."""
+        return set(self._opened.wheel.left_out) - self._used
 
     def write_script(self, name: str, module: str, attr: str, section: ScriptSection) -> RecordEntry:
         if (
@@ -209,8 +243,7 @@ class _Destination(WheelDestination):
             or name.startswith(WHITEOUT)
         ):
             refuse(self._opened.wheel, f"{self._opened.dist_info}/entry_points.txt", f"{name!r} is no name of a script")
-        text = _SCRIPT.format(interpreter=INTERPRETER, module=module, name=attr.partition(".")[0], call=attr)
-        return self._made("scripts", name, text.encode(), executable=True)
+        return self._made("scripts", name, launcher(module, attr), executable=True)
 
     def write_file(
         self, scheme: Scheme, path: str | os.PathLike[str], stream: BinaryIO, is_executable: bool
@@ -245,13 +278,8 @@ class _Destination(WheelDestination):
 
     def _is_left_out(self, path: str) -> bool:
         """Whether another wheel brings this file; what tells of the distribution always stays."""
-        wheel = self._opened.wheel
-        if not wheel.left_out or path.startswith(f"{self._folders['purelib']}/{self._opened.dist_info}/"):
-            return False
-        names = {path.removeprefix(f"{self._folders[scheme]}/") for scheme in ("purelib", "data")}
-        found = {pattern for pattern in wheel.left_out if any(fnmatchcase(name, pattern) for name in names)}
-        self.unused -= found
-        return bool(found)
+        own = f"{self._folders['purelib']}/{self._opened.dist_info}/"
+        return not path.startswith(own) and self._left_out(path)
 
     def _made(self, scheme: str, path: str, data: bytes, *, executable: bool) -> RecordEntry:
         value = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")

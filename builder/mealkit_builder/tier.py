@@ -76,6 +76,8 @@ class Tiers:
         self._keeper = (shared or target) if tags and isinstance(target, Repository) else None
         self._shared = shared
         self._lacking: set[str] = set()
+        self.together: list[frozenset[str]] = []
+        """Keys of layers that one lock's tag told: they were in one image."""
 
     def close(self) -> None:
         """Give the shared repository's connections back."""
@@ -148,7 +150,9 @@ class Tiers:
         if any(is_locked(one.key) for one in shared):
             locked = {one.key for one in whole if is_locked(one.key)}
             found = self._ask(lock_tag(locked))
-            if not found.keys() >= locked:
+            if found.keys() >= locked:
+                self.together.append(frozenset(locked))
+            else:
                 self._lacking.add(lock_tag(locked))
         left = [one.key for one in shared if one.key not in found and one.key not in index]
         for answer in _side_by_side(lambda key: self._ask(layer_tag(key)), left):
