@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
-from mealkit.errors import RegistryError, UsageError
+from mealkit.errors import RegistryError
 
-from .layer import GZIP_LAYER, Layer
+from .layer import Layer
+from .tar_reader import BadLayer, read_layer
 
-_TAR_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -72,47 +69,33 @@ def list_layer(file: BinaryIO, layer: Layer, keep: Callable[[str], bool] = lambd
         keep: For a path, whether the file's content is wanted too.
 
     Raises:
-        RegistryError: the layer is damaged.
-        UsageError: its compression cannot be read here.
+        RegistryError: the layer is damaged, or compressed in a way that cannot be read here.
     """
     try:
-        with tarfile.open(fileobj=inflated(file, layer), mode="r|") as archive:
-            for member in archive:
-                path = member.name.removeprefix("./").strip("/")
-                content = archive.extractfile(member) if member.isreg() else None
-                data = content.read() if content is not None and keep(path) else None
-                yield Listed(
-                    path=path,
-                    kind=_KINDS.get(member.type, "other"),
-                    size=member.size if member.isreg() else 0,
-                    mode=member.mode & 0o7777,
-                    uid=member.uid,
-                    gid=member.gid,
-                    mtime=member.mtime,
-                    link=member.linkname,
-                    content="" if content is None else _sha256(content if data is None else io.BytesIO(data)),
-                    data=data or b"",
-                )
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise RegistryError(f"a layer is damaged: {error}", where=layer.digest, hint="build it again") from error
-
-
-def inflated(file: BinaryIO, layer: Layer) -> BinaryIO:
-    """A layer's archive as a stream.
-
-    Raises:
-        UsageError: its compression cannot be read here.
-    """
-    if layer.media_type == GZIP_LAYER:
-        # GzipFile, not tarfile's own reader: that one stops at the first member of a gzip file.
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-    if layer.media_type == _TAR_LAYER:
-        return file
-    raise UsageError(
-        f"cannot look into a layer of the type {layer.media_type}",
-        where=layer.digest,
-        hint="only plain and gzip-compressed layers can be listed",
-    )
+        for member in read_layer(file, layer):
+            info, path = member.info, "/".join(member.parts)
+            state, data = hashlib.sha256(), b""
+            if info.isreg():
+                wanted = keep(path)
+                for block in member.blocks():
+                    state.update(block)
+                    if wanted:
+                        data += block
+            yield Listed(
+                path=path,
+                kind=_KINDS.get(info.type, "other"),
+                size=info.size if info.isreg() else 0,
+                mode=info.mode & 0o7777,
+                uid=info.uid,
+                gid=info.gid,
+                mtime=info.mtime,
+                link=info.linkname,
+                content=state.hexdigest() if info.isreg() else "",
+                data=data,
+            )
+    except BadLayer as error:
+        where = f"{layer.digest}: {error.entry}" if error.entry else layer.digest
+        raise RegistryError(f"a layer cannot be read: {error}", where=where, hint="build it again") from error
 
 
 def merge(listings: Iterable[Iterable[Listed]]) -> dict[str, Listed]:
@@ -122,10 +105,3 @@ def merge(listings: Iterable[Iterable[Listed]]) -> dict[str, Listed]:
         for entry in listing:
             tree[entry.path] = entry
     return tree
-
-
-def _sha256(content: IO[bytes]) -> str:
-    state = hashlib.sha256()
-    while block := content.read(1 << 20):
-        state.update(block)
-    return state.hexdigest()

@@ -12,7 +12,7 @@ import pytest
 from images import sample
 from workshop import Workshop
 
-from mealkit.errors import RegistryError, UsageError
+from mealkit.errors import RegistryError
 from mealkit_builder.difference import Change, Difference, compare_images, first_difference
 from mealkit_builder.image import Image
 from mealkit_builder.layer import Layer
@@ -77,13 +77,13 @@ def test_a_damaged_layer_is_told(store: Store, tmp_path: Path) -> None:
     made = layer(store, {"/a": b"one" * 1000})
     broken = tmp_path / "broken"
     broken.write_bytes(store.blob_path(made.digest).read_bytes()[:600])
-    with broken.open("rb") as file, pytest.raises(RegistryError, match="damaged"):
+    with broken.open("rb") as file, pytest.raises(RegistryError, match="cannot be read"):
         list(list_layer(file, made))
 
 
 def test_a_compression_that_is_not_known_is_told(store: Store) -> None:
     made = replace(layer(store, {"/a": b"one"}), media_type="application/vnd.oci.image.layer.v1.tar+brotli")
-    with store.blob_path(made.digest).open("rb") as file, pytest.raises(UsageError, match="brotli"):
+    with store.blob_path(made.digest).open("rb") as file, pytest.raises(RegistryError, match="brotli"):
         list(list_layer(file, made))
 
 

@@ -24,7 +24,7 @@ _COMMANDS = {
     "push": ("push", "Copy a built image to a registry."),
     "cache": ("cache", "Show and prune what builds keep, here or in a repository."),
     "sign": ("sign", "Sign an image with a local key, or make one."),
-    "verify": ("verify", "Check an image's signatures, the policy, and that its bytes can be reproduced."),
+    "verify": ("verify", "Check signatures, the policy, and that an image can be reproduced."),
     "sbom": ("sbom", "Print what an image is made of, as CycloneDX or SPDX."),
     "inspect": ("inspect", "Read what an image offers, without pulling it."),
     "tree": ("tree", "Tell what each package weighs in an image."),
