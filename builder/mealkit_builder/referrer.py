@@ -17,6 +17,7 @@ from .digest import digest_bytes, is_digest
 from .image import INDEX, MANIFEST, canonical_json
 from .layout import Layout
 from .registry import Repository
+from .target import MissingBlobError
 
 EMPTY = "application/vnd.oci.empty.v1+json"
 _EMPTY_BLOB = b"{}"
@@ -121,7 +122,13 @@ def attach_manifests(place: Place, subject: str, manifests: Sequence[bytes]) -> 
     unlisted = [data for data in manifests if not place.put_referrer(data, MANIFEST, subject)]
     if unlisted:
         entries = [_entry(data) for data in unlisted]
-        update_tag(place, referrers_tag(subject), INDEX, partial(_with_entries, entries=entries))
+        tag = referrers_tag(subject)
+        try:
+            update_tag(place, tag, INDEX, partial(_with_entries, entries=entries, keep=lambda digest: True))
+        except MissingBlobError:
+            # The list names documents that somebody removed: no registry takes it again like that.
+            there = partial(_with_entries, entries=entries, keep=lambda digest: place.get_manifest(digest) is not None)
+            update_tag(place, tag, INDEX, there)
     return tuple(digest_bytes(data) for data in manifests)
 
 
@@ -225,10 +232,16 @@ def _entry(manifest: bytes) -> dict[str, Any]:
     return entry
 
 
-def _with_entries(old: dict[str, Any] | None, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _with_entries(
+    old: dict[str, Any] | None, entries: Sequence[Mapping[str, Any]], keep: Callable[[str], bool]
+) -> dict[str, Any] | None:
     listed = old.get("manifests") if old else None
-    known = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    new = [entry for entry in entries if entry["digest"] not in {one.get("digest") for one in known}]
+    known = {
+        str(entry["digest"]): entry
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict) and is_digest(str(entry.get("digest"))) and keep(str(entry["digest"]))
+    }
+    new = [entry for entry in entries if entry["digest"] not in known]
     if not new:
         return None
-    return {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*known, *new]}
+    return {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*known.values(), *new]}

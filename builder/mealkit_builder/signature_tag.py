@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .digest import digest_bytes
+from .digest import digest_bytes, is_digest
 from .image import CONFIG, MANIFEST, canonical_json
 from .referrer import Place, put_small_blob, update_tag
+from .target import MissingBlobError
 
 SUFFIXES = (".sig", ".att")
 """What follows ``sha256-HEX`` in the tags of signatures and of attestations."""
@@ -16,14 +17,22 @@ SUFFIXES = (".sig", ".att")
 
 def add_layers(place: Place, tag: str, layers: Sequence[Mapping[str, Any]]) -> None:
     """Add layers, whose blobs are there, to the manifest of a tag, unless it has them."""
-    update_tag(place, tag, MANIFEST, partial(_with_layers, place, layers))
+    try:
+        update_tag(place, tag, MANIFEST, partial(_with_layers, place, layers, lambda digest: True))
+    except MissingBlobError:
+        # It names payloads that somebody removed: no registry takes it again like that.
+        update_tag(place, tag, MANIFEST, partial(_with_layers, place, layers, place.has_blob))
 
 
 def _with_layers(
-    place: Place, wanted: Sequence[Mapping[str, Any]], old: Mapping[str, Any] | None
+    place: Place, wanted: Sequence[Mapping[str, Any]], keep: Callable[[str], bool], old: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
     listed = old.get("layers") if old else None
-    known = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    known = [
+        one
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict) and is_digest(str(one.get("digest"))) and keep(str(one["digest"]))
+    ]
     names = {_name(one) for one in known}
     new = [dict(one) for one in wanted if _name(one) not in names]
     if not new:

@@ -175,6 +175,20 @@ def test_a_damaged_list_is_an_empty_one_and_is_mended(memory_of_old: MemoryRegis
     assert len(list_referrers(place, digest)) == 1
 
 
+def test_a_list_that_names_removed_documents_is_mended(memory_of_old: MemoryRegistry, tmp_path: Path) -> None:
+    for url in (f"{memory_of_old.host}/shop", f"oci:{tmp_path / 'layout'}"):
+        digest = digest_of(push(url + ":1"))
+        place = at(url)
+        subject = find_subject(place, digest)
+        gone, stays = attach(place, subject, [note("gone"), note("stays")])
+        if url.startswith("oci:"):
+            (tmp_path / "layout" / "blobs" / "sha256" / gone.removeprefix("sha256:")).unlink()
+        else:
+            del memory_of_old.manifests["shop"][gone]
+        (new,) = attach(place, subject, [note("new")])
+        assert {one.digest for one in list_referrers(place, digest)} == {stays, new}
+
+
 def test_a_document_of_another_image_is_not_read(memory_of_old: MemoryRegistry) -> None:
     place = at(f"{memory_of_old.host}/shop")
     one, other = (digest_of(push(f"{memory_of_old.host}/shop:{text}", text, tags=(text,))) for text in ("a", "b"))

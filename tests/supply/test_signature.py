@@ -131,6 +131,19 @@ def test_an_image_in_a_folder_is_signed_for_where_it_will_be(
     assert {(one.form, one.identity) for one in found.signatures} == {("tag", repository), ("bundle", repository)}
 
 
+def test_an_image_whose_signature_was_half_removed_is_signed_again(
+    memory: MemoryRegistry, team: Pair, stranger: Pair
+) -> None:
+    url = push(f"{memory.host}/shop:1")
+    sign_url(url, stranger.key, {}, identity="registry.example.com/other")
+    manifest = memory.manifests["shop"][memory.tag_digests["shop"][digest_of(url).replace(":", "-") + ".sig"]][0]
+    del memory.blobs["shop"][json.loads(manifest)["layers"][0]["digest"]]
+    sign_url(url, team.key, {})
+    found = find_attached(at(f"{memory.host}/shop"), digest_of(url), (team.key.public,))
+    assert {one.form for one in found.signatures} == {"tag", "bundle"}
+    assert found.broken == ()
+
+
 def test_what_strangers_attach_raises_nothing(memory: MemoryRegistry, team: Pair) -> None:
     url = push(f"{memory.host}/shop:1")
     place = at(f"{memory.host}/shop")
