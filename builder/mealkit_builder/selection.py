@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mealkit.errors import BuildError, LockError, NoWheelError
 
@@ -94,7 +95,7 @@ def _select(
     for package, file in chosen:
         name, version = str(package.name), str(package.version or "")
         if not isinstance(file, PackageWheel) and not (
-            isinstance(file, PackageArchive) and str(file.path or file.url or "").endswith(".whl")
+            isinstance(file, PackageArchive) and _filename(file.path or file.url or "").endswith(".whl")
         ):
             origin = _origin(package, file, lock)
             built = _recorded(name, origin, notes, tags, f"{libc}-{libc_version[0]}.{libc_version[1]}")
@@ -102,7 +103,7 @@ def _select(
             continue
         hashed = _sha256(name, version, file, lock)
         address, path = _address(name, version, file, lock)
-        filename = file.filename if isinstance(file, PackageWheel) else address.rpartition("/")[2]
+        filename = file.filename if isinstance(file, PackageWheel) else _filename(address)
         yield WheelFile(
             name=name,
             version=version,
@@ -112,6 +113,12 @@ def _select(
             path=path,
             url=address,
         )
+
+
+def _filename(address: str) -> str:
+    """The name of the file at an address; a local version's ``+`` is ``%2B`` there."""
+    path = urlsplit(address).path if "://" in address else address
+    return unquote(path.rpartition("/")[2])
 
 
 def _sha256(name: str, version: str, file: Any, lock: Lock) -> str:

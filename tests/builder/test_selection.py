@@ -208,6 +208,20 @@ def test_a_wheel_named_by_its_file_keeps_its_name(store: Store) -> None:
     assert found.path == Path("/recipe/wheels/spice-1.0-py3-none-any.whl")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        'path = "wheels/spice-1.0+cpu.1-py3-none-any.whl"',
+        'url = "http://127.0.0.1/spice-1.0%2Bcpu.1-py3-none-any.whl"',
+        'url = "http://127.0.0.1/spice-1.0+cpu.1-py3-none-any.whl?x=1"',
+    ],
+)
+def test_a_local_version_is_read_from_any_address(store: Store, place: str) -> None:
+    found = selected(lock(package("spice", more=f"archive = {{ {place}, {hashes('d')} }}")), store)
+    assert found.filename == "spice-1.0+cpu.1-py3-none-any.whl"
+    assert found.origin is None
+
+
 def test_a_lock_for_other_pythons_is_refused(store: Store) -> None:
     with pytest.raises(BuildError, match=r"3\.11"):
         chosen(lock(package("salt", "salt-1.0-py3-none-any.whl"), python=">=3.12"), store)
