@@ -37,6 +37,14 @@ _KINDS = frozenset(
 )  # fmt: skip
 
 
+DAMAGED = (
+    tarfile.TarError, zlib.error, EOFError,
+    # tarfile's own parsing lets these out; a chain of extended headers ends in a RecursionError.
+    ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What reading a tar raises where its bytes are damaged."""
+
+
 class BadLayer(ValueError):
     """A layer that is damaged or would do harm; ``entry`` is the name in it, fit to be printed, or empty."""
 
@@ -176,13 +184,32 @@ class _telling:  # noqa: N801  # used as a keyword; a generator-based one would 
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        damaged = (
-            tarfile.TarError, zlib.error, EOFError,
-            # tarfile's own parsing lets these out; a chain of extended headers ends in a RecursionError.
-            ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError,
-        )  # fmt: skip
-        if isinstance(error, damaged) and not isinstance(error, BadLayer):
+        if isinstance(error, DAMAGED) and not isinstance(error, BadLayer):
             raise BadLayer(f"it is damaged: {error}", self._entry) from error
+
+
+class Headers:
+    """A plain tar that can be sought in, of which ``tarfile`` reads the headers, and of each no more than any has.
+
+    Args:
+        file: The tar.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell, self.seek = file.tell, file.seek
+        self._left = _LONGEST_HEADER
+
+    def refill(self) -> None:
+        """The next entry may be read."""
+        self._left = _LONGEST_HEADER
+
+    def read(self, size: int) -> bytes:
+        """As a file's; raises BadLayer instead of reading what is longer than any header."""
+        self._left -= size
+        if self._left < 0 or size < 0:
+            raise BadLayer(f"a header in it is longer than {_LONGEST_HEADER} bytes")
+        return self._file.read(size)
 
 
 class _Forward:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from mealkit.errors import BaseImageError, MealkitError, RegistryError
@@ -41,6 +42,22 @@ def judge_wheel(make: Callable[[], bytes], folder: Path) -> None:
     except MealkitError:
         assert not [path for path in store.root.rglob("*") if path.is_file()]
         raise
+
+
+def judge_deb(make: Callable[[], bytes], folder: Path) -> None:
+    """Read a package and all its files; nothing is left of it."""
+    from mealkit_builder.debian.archive import open_deb
+
+    path = folder / "p.deb"
+    path.write_bytes(make())
+    try:
+        with open_deb(path, "p.deb", folder) as found:
+            for entry in found.entries:
+                assert ".." not in entry.path.split("/")
+                if entry.kind == "file":
+                    found.read(entry)
+    finally:
+        assert list(folder.iterdir()) == [path]
 
 
 def judge_layer(make: Callable[[], tuple[Layer, bytes]], folder: Path) -> None:
@@ -89,14 +106,17 @@ def judge_layout(make: Callable[[Path], None], folder: Path) -> None:
 
 def main(kind: str, folder: Path) -> None:
     """Judge all cases of a kind and print how many, and the peak of this process' memory in MiB."""
+    import bad_debs
     import bad_layers
     import bad_layouts
     import bad_wheels
 
     # What the makers themselves may take is limited too; far above what is measured at the end.
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-    cases = {"wheel": bad_wheels.CASES, "layer": bad_layers.CASES, "layout": bad_layouts.CASES}[kind]
-    judge = {"wheel": judge_wheel, "layer": judge_layer, "layout": judge_layout}[kind]
+    cases = {"deb": bad_debs.CASES, "wheel": bad_wheels.CASES, "layer": bad_layers.CASES, "layout": bad_layouts.CASES}[
+        kind
+    ]
+    judge = {"deb": judge_deb, "wheel": judge_wheel, "layer": judge_layer, "layout": judge_layout}[kind]
     count = 0
     for title, (make, _) in cases.items():
         place = folder / title

@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bad_debs
 import bad_layers
 import bad_layouts
 import bad_wheels
@@ -124,6 +126,26 @@ def gzip_layer(data: bytes) -> None:
     with contextlib.suppress(BadLayer):
         for _ in read_layer(io.BytesIO(data), Layer(digest_bytes(data), len(data), "sha256:" + "0" * 64)):
             pass
+
+
+@target(*(make() for make in bad_debs.TWINS.values()), bad_debs.parts()[1][1])
+def deb(data: bytes) -> None:
+    """A Debian package."""
+    from mealkit_builder.debian.archive import open_deb
+
+    path = FOLDER / "p.deb"
+    path.write_bytes(data)
+    with contextlib.suppress(MealkitError), open_deb(path, "p.deb", FOLDER) as found:
+        for entry in found.entries:
+            assert ".." not in entry.path.split("/")
+            if entry.kind == "file":
+                found.read(entry)
+
+
+@target(*(bad_debs.GOOD + bad_debs.END, bad_debs.ROOT + bad_layers.pax({"path": "./x"}) + bad_layers.block("./a")))
+def deb_data(data: bytes) -> None:
+    """The files of a Debian package: a plain tar."""
+    deb(bad_debs.with_data("data.tar", data))
 
 
 _CONFIG = {"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": [bad_layouts.LAYER.diff_id]},

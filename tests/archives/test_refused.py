@@ -1,7 +1,7 @@
 """Bad archives are refused with an error of ours, nothing is written beside the target, and memory stays small.
 
-The corpus is made by code: :mod:`bad_wheels`, :mod:`bad_layers`, :mod:`bad_layouts`. Beside each kind stand twins that
-look alike and must be accepted, so that refusing everything is no way to pass.
+The corpus is made by code: :mod:`bad_wheels`, :mod:`bad_layers`, :mod:`bad_debs`, :mod:`bad_layouts`. Beside each kind
+stand twins that look alike and must be accepted, so that refusing everything is no way to pass.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bad_debs
 import bad_layers
 import bad_layouts
 import bad_wheels
-from corpus import judge_layer, judge_layout, judge_wheel
+from corpus import judge_deb, judge_layer, judge_layout, judge_wheel
 
 from mealkit.errors import MealkitError
 
-FAMILIES = {"wheel": judge_wheel, "layer": judge_layer, "layout": judge_layout}
-CORPUS = {"wheel": bad_wheels.CASES, "layer": bad_layers.CASES, "layout": bad_layouts.CASES}
-TWINS = {"wheel": bad_wheels.TWINS, "layer": bad_layers.TWINS, "layout": bad_layouts.TWINS}
+FAMILIES = {"deb": judge_deb, "wheel": judge_wheel, "layer": judge_layer, "layout": judge_layout}
+CORPUS = {"deb": bad_debs.CASES, "wheel": bad_wheels.CASES, "layer": bad_layers.CASES, "layout": bad_layouts.CASES}
+TWINS = {"deb": bad_debs.TWINS, "wheel": bad_wheels.TWINS, "layer": bad_layers.TWINS, "layout": bad_layouts.TWINS}
 SECONDS = 20  # for one case on a busy machine; the slowest takes a tenth of that
 
 

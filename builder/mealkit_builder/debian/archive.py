@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, Protocol
 
 from mealkit.errors import BaseImageError, storage_error
+from mealkit_builder.tar_reader import DAMAGED, Headers
 
 from .control import Stanza, parse_stanzas
 
@@ -294,15 +295,19 @@ def _tar(file: BinaryIO, name: str, what: str) -> Iterator[tarfile.TarInfo]:
     """The members of a plain tar archive, to its very end."""
     length = os.fstat(file.fileno()).st_size
     try:
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        headers = Headers(file)
+        with tarfile.TarFile(fileobj=headers, encoding="utf-8", errors="surrogateescape") as archive:  # type: ignore[arg-type]
             for member in archive:
                 if member.size < 0 or (member.isreg() and member.offset_data + member.size > length):
                     refuse(name, f"its {what} is cut short at {_shown(member.name)}")
                 if member.issparse() or len(member.name) > 4096 or len(member.linkname) > 4096:
                     refuse(name, f"its {what} has a strange entry {_shown(member.name)}")
+                if archive.pax_headers:
+                    refuse(name, f"its {what} has a header for all entries")
                 yield member
+                headers.refill()
             end = archive.offset
-    except (tarfile.TarError, UnicodeError, ValueError, OverflowError) as error:
+    except DAMAGED as error:
         refuse(name, f"its {what} is damaged ({error})")
     # tarfile takes a damaged header for the end; then what follows is not zeros.
     file.seek(min(end, length))
