@@ -28,11 +28,12 @@ def base_packages(
         None where the layers cannot be read or have no such status.
     """
     known = store.read_fact("dpkg", f"{_FACTS}-{digest}")
-    if isinstance(known, list):
-        return tuple(Debian(**one) for one in known)
+    if isinstance(known, dict):
+        told = known["packages"]
+        return None if told is None else tuple(Debian(**one) for one in told)
     found = _read_layers(image, open_layer)
-    if found is not None:
-        store.write_fact("dpkg", f"{_FACTS}-{digest}", [asdict(one) for one in found])
+    told = None if found is None else [asdict(one) for one in found]
+    store.write_fact("dpkg", f"{_FACTS}-{digest}", {"packages": told})
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_CLASSIFIER = re.compile(r"License ::.*::")
 _LONGEST = 100  # characters; some packages have their licence's whole text in this field
 
 
@@ -14,15 +15,15 @@ def licence_of(metadata: str) -> str:
     """
     head = re.split(r"\r?\n\r?\n", metadata, maxsplit=1)[0]
     fields: dict[str, list[str]] = {}
-    for line in head.splitlines():
-        name, colon, value = line.partition(":")
-        if colon and not line[:1].isspace():
-            fields.setdefault(name.strip().lower(), []).append(value.strip())
+    # A field whose value goes on in further lines is a licence's whole text, and names none.
+    for name, value, more in re.findall(r"^([\w-]+):[ \t]*([^\r\n]*)((?:\r?\n[ \t]+[^\r\n]*)*)", head, re.MULTILINE):
+        if not more:
+            fields.setdefault(name.lower(), []).append(value.strip())
     for name in ("license-expression", "license"):
         for value in fields.get(name, ()):
             if value and len(value) <= _LONGEST and value.upper() != "UNKNOWN":
                 return canonical(value) or value
-    named = [text.rpartition("::")[2].strip() for text in fields.get("classifier", ()) if text.startswith("License ::")]
+    named = [text.split("::")[-1].strip() for text in fields.get("classifier", ()) if _CLASSIFIER.match(text)]
     return named[0] if len(named) == 1 else ""
 
 

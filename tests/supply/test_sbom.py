@@ -150,7 +150,12 @@ def test_an_image_that_tells_less_has_a_valid_bill_too(missing: str, tmp_path: P
         ("License: " + "x" * 200 + "\nClassifier: License :: A :: B", "B"),
         ("Classifier: License :: A :: B\nClassifier: License :: A :: C", ""),
         ("Name: x\n\nLicense: MIT", ""),
-        ("License: Copyright\n        License: no", "Copyright"),
+        (
+            "License: Copyright (c) Ada\n        All rights\nClassifier: License :: OSI Approved :: BSD License",
+            "BSD License",
+        ),
+        ("Classifier: License :: OSI Approved\nClassifier: License :: OSI Approved :: MIT License", "MIT License"),
+        ("Classifier: License :: OSI Approved", ""),
         ("", ""),
     ],
 )
