@@ -6,8 +6,9 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from mealkit._value import asdict, dataclass, field
 
 _INPUTS = re.compile(r'^inputs = "(sha256:[0-9a-f]{64})"$', re.MULTILINE)
 _TABLE = "\n[tool.mealkit]\n"

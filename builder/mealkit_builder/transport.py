@@ -307,7 +307,8 @@ class Transport:
             if not wanted:
                 response.drain_conn()
                 response.release_conn()
-        _log.debug("%s %s: %d, %.0f ms", method, redact(url), status, (self._clock() - begin) * 1000)
+        if _log.isEnabledFor(logging.DEBUG):  # redacting compiles its patterns, for which a warm build has no time
+            _log.debug("%s %s: %d, %.0f ms", method, redact(url), status, (self._clock() - begin) * 1000)
         if status in _RETRIED:
             raise Fault(
                 f"{self.host} answered {status} {response.reason or ''}".rstrip(),
@@ -350,12 +351,12 @@ class Transport:
         """Turn urllib3's errors into ours."""
         from urllib3 import exceptions
 
-        where = redact(url)
         try:
             yield
         except MealkitError:
             raise
         except Exception as error:
+            where = redact(url)
             if isinstance(body, Body) and body.failure is not None:
                 raise body.failure from None
             if isinstance(error, exceptions.SSLError) and "EOF" not in str(error):  # an EOF is a broken connection
