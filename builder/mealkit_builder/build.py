@@ -180,6 +180,8 @@ class _Build:
             from .engine_build import check_engine_settings
 
             check_engine_settings(self.project, self.request.engine, len(platforms), base_name)
+        if self.request.engine == "docker" and self.request.compression != "splice":
+            raise UsageError("the Docker engine compresses layers itself", where="--compression", hint="leave it out")
 
     def _ask_revision(self, executor: Executor) -> None:
         folders = source_folders(self.project)
@@ -373,10 +375,13 @@ class _Build:
         previous.result()  # what it raises comes first
         for made in ahead:
             made.result()
-        return need
+        if self.request.compression == "splice":
+            return need
+        from .compression import recompressed
+
+        return replace(need, ingredients=recompressed(need.ingredients, self.request.compression, self.store))
 
     def _assemble(self, base: Base, base_name: str, described: Described, need: Need, layers: Sequence[Layer]) -> Image:
-        selection = selection_name(self.lock, self._selection(base), self.project, need.interpreter)
         return assemble(
             base.image,
             layers,
@@ -388,7 +393,7 @@ class _Build:
             bytecode=need.interpreter is not None,
             base_python=write_python(base),
             packages=need.packages,
-            recall={SOURCE_LABEL: described.source, SELECTION_LABEL: selection},
+            recall={SOURCE_LABEL: described.source, **self._recall_labels(base, need)},
         )
 
     def _selection(self, base: Base) -> str:
@@ -410,6 +415,7 @@ class _Build:
         wheels_needed = request.attest or self.project.image.attest or request.sign_key or request.verify_cache
         if (
             wheels_needed
+            or request.compression != "splice"
             or base.debian is not None
             or not self.trust
             or self.store.read_fact("selections", key) is not None
@@ -463,6 +469,14 @@ class _Build:
             lambda key: _recall(key, previous.result()),
             pins,
         )
+
+    def _recall_labels(self, base: Base, need: Need) -> dict[str, str]:
+        """What tells the next build that this image's layers are those that it needs, unless it would pack others."""
+        if self.request.compression != "splice":
+            from .compression import LABEL
+
+            return {LABEL: self.request.compression}
+        return {SELECTION_LABEL: selection_name(self.lock, self._selection(base), self.project, need.interpreter)}
 
     def _wheels(self, base: Base, executor: Executor) -> tuple[WheelFile, ...]:
         """The wheels of one image; those that must be built are built, or named by what the lock notes of them."""

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mealkit
 from mealkit.errors import BuildError, NotFoundError, UsageError
 from mealkit.spec import LABEL
 
 from .build import BuildRequest, build
+from .compression import COMPRESSIONS, Compression
+from .compression import LABEL as COMPRESSION_LABEL
 from .debian.pin import PINS_NAME
 from .difference import Change, first_difference
 from .image import Image
@@ -128,6 +130,7 @@ def verify_rebuild(url: str, folder: Path, environment: Mapping[str, str], repor
                 base=labels.get("org.opencontainers.image.base.name"),
                 platforms=tuple(str(one.image.platform) for one in pulled),
                 bytecode=labels.get("io.mealkit.bytecode") == "true",
+                compression=_compression(labels),
                 use_cache=False,
                 keep_record=False,
                 environment={**environment, "SOURCE_DATE_EPOCH": _epoch(image)},
@@ -137,6 +140,14 @@ def verify_rebuild(url: str, folder: Path, environment: Mapping[str, str], repor
         if found.same:
             return found
         return _explain(found, pulled, Layout(Path(temporary) / "image"), url, environment)
+
+
+def _compression(labels: Mapping[str, str]) -> Compression:
+    """How the image says that its layers are compressed."""
+    told = labels.get(COMPRESSION_LABEL, "splice")
+    if told not in COMPRESSIONS:
+        raise UsageError(f"the image's layers are compressed in an unknown way: {told}", hint="use a newer mealkit")
+    return cast("Compression", told)
 
 
 def _explain(

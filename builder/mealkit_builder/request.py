@@ -14,6 +14,7 @@ from mealkit.project import Project
 from .reference import LayoutLocation, Reference
 
 if TYPE_CHECKING:
+    from .compression import Compression
     from .key import PrivateKey
 
 
@@ -32,6 +33,7 @@ class BuildRequest:
         bytecode: Whether to put the packages' bytecode into the image.
         engine: ``oci``, or ``docker`` for a Dockerfile.
         use_cache: Whether layers of the last image, of cache tags and of the local index are taken.
+        compression: ``splice``; or ``gzip`` or ``zstd``, for consumers that cannot read a gzip file of many members.
         verify_cache: Whether layers that are known are made anew, and compared, before they are used.
         keep_record: Whether the record is kept in ``.mealkit``.
         locked: Refuse to build when the lock is missing or out of date, instead of making it.
@@ -50,6 +52,7 @@ class BuildRequest:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     bytecode: bool = True
     use_cache: bool = True
+    compression: Compression = "splice"
     verify_cache: bool = False
     keep_record: bool = True
     locked: bool = False

@@ -320,7 +320,7 @@ class LayerWriter:
         self._gzip.write(GZIP_HEADER)
         for piece in body.deflate:
             self._gzip.write(piece)
-        self._gzip.write(_trailer(body.crc, len(body.plain)))
+        self._gzip.write(trailer(body.crc, len(body.plain)))
 
     def _stream(self, stream: Stream) -> None:
         """A member in pieces: a thread makes them, this one hashes and writes them."""
@@ -332,10 +332,10 @@ class LayerWriter:
                 self._tar.write(plain)
                 for piece in deflate:
                     self._gzip.write(piece)
-        self._gzip.write(_trailer(crc, stream.size))
+        self._gzip.write(trailer(crc, stream.size))
 
 
-def _trailer(crc: int, size: int) -> bytes:
+def trailer(crc: int, size: int) -> bytes:
     """CRC-32 and the length modulo 2**32, least significant byte first (RFC 1952, 2.3)."""
     return crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 

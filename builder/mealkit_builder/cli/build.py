@@ -44,6 +44,13 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Make every layer anew; use and believe nothing that is known.")
 @click.option("--verify-cache", is_flag=True, help="Make known layers anew too, and compare them before they are used.")
 @click.option("--no-bytecode", is_flag=True, help="Leave the packages' bytecode out: smaller, but slower to start.")
+@click.option(
+    "--compression",
+    type=click.Choice(["splice", "gzip", "zstd"]),
+    default="splice",
+    show_default=True,
+    help="How layers are compressed. gzip: one gzip member, for readers of no more. zstd: smaller, for newer engines.",
+)
 @click.option("--attest", is_flag=True, help="Attach an SBOM and provenance to the image.")
 @click.option("--sign-key", metavar="FILE", help="Sign the image with this private key (PEM, or env://NAME).")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Add the image's record to FILE too.")
@@ -72,6 +79,7 @@ def build(
     no_cache: bool,
     verify_cache: bool,
     no_bytecode: bool,
+    compression: str,
     attest: bool,
     sign_key: str | None,
     record: Path | None,
@@ -129,6 +137,7 @@ def build(
         bytecode=not no_bytecode,
         use_cache=not no_cache,
         verify_cache=verify_cache,
+        compression=compression,  # type: ignore[arg-type]  # click checked it
         locked=locked,
         attest=attest,
         sign_key=key,
