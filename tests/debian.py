@@ -92,7 +92,8 @@ CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 def essential(architecture: str, python: str = "3.11.9-1") -> dict[str, bytes]:
     """The packages that a base is made of, as small as they can be."""
     minor = python.rpartition(".")[0]
-    host = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[architecture]
+    host = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu", "armhf": "arm-linux-gnueabihf",
+            "s390x": "s390x-linux-gnu", "ppc64el": "powerpc64le-linux-gnu"}[architecture]  # fmt: skip
 
     def one(name: str, files: Mapping[str, Content], **fields: str) -> bytes:
         return package(name, files, architecture=architecture, **fields)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from mealkit._value import asdict, dataclass, field, replace
-from mealkit.errors import BaseImageError, NotFoundError
+from mealkit.errors import BaseImageError, NotFoundError, UnreachableError
 from mealkit.project import ImageSettings
 
 from .digest import digest_bytes, is_digest
@@ -224,15 +224,18 @@ class CachedSource:
 
 
 def _pull(source: Source, target: str, platform: Platform, name: str) -> Pulled:
+    kind, _, suite = name.partition(":")
+    other = f"; to start from Debian's packages, without a registry, write deb:{suite}" if kind == "debian" else ""
     try:
         pulled = pull_image(source, target, platform)
     except BaseImageError as error:
         error.where = error.where or name
         raise
+    except UnreachableError as error:
+        error.hint = f"{error.hint}{other}"
+        raise
     if pulled is None:
-        hint = "check the name and the tag; `docker pull` it to compare"
-        if name.startswith("debian:"):
-            hint += f"; Debian's packages themselves are the base deb:{name.removeprefix('debian:')}"
+        hint = f"check the name and the tag; `docker pull` it to compare{other}"
         raise NotFoundError("there is no such base image", where=name, hint=hint)
     return pulled
 

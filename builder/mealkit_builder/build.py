@@ -34,7 +34,7 @@ from .pull import Pulled, pull_image
 from .push import PushReport, push_image
 from .recall import SELECTION_LABEL, recalled_need, selection_name
 from .record import ImageRecord, history_file
-from .reference import LayoutLocation, Reference
+from .reference import DebianLocation, LayoutLocation, Reference, parse_location
 from .registry import Repository
 from .request import BuildRequest, tags_of
 from .requirement import source_folders
@@ -285,12 +285,13 @@ class _Build:
 
     def _pins(self, base_name: str, platforms: Sequence[Platform]) -> Pins | None:
         """The packages of a base ``deb:``; None for any other."""
-        if not base_name.startswith("deb:"):
+        location = parse_location(base_name)
+        if not isinstance(location, DebianLocation):
             return None
         from .debian.base import find_pins
 
         return find_pins(
-            base_name.removeprefix("deb:"),
+            location.suite,
             platforms,
             self.project.image.apt,
             self.project.root,

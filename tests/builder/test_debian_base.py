@@ -16,7 +16,15 @@ import pytest
 from debian import MiniDebian, essential, mini_debian, package
 from workshop import MINOR, Workshop, commit
 
-from mealkit.errors import BaseImageError, BuildError, LockError, MealkitError, UsageError
+from mealkit.errors import (
+    BaseImageError,
+    BuildError,
+    LockError,
+    MealkitError,
+    NoWheelError,
+    UnreachableError,
+    UsageError,
+)
 from mealkit_builder.debian.base import DebianSource, ask_apt, debian_architecture, find_pins, python_of
 from mealkit_builder.debian.package import MOST_GROUPS, OWN_LAYER, group
 from mealkit_builder.debian.pin import PINS_NAME, Pin, Pins, read_pins, write_pins
@@ -319,6 +327,28 @@ def test_build_for_two_platforms(workshop: Workshop) -> None:
     assert one.platforms == other.platforms
 
 
+def test_any_platform_that_has_wheels(workshop: Workshop) -> None:
+    names = {"linux/amd64": "amd64", "linux/arm/v7": "armhf", "linux/ppc64le": "ppc64el", "linux/s390x": "s390x"}
+    mini = MiniDebian(workshop.folder / "mini", packages={
+        name: essential(name, f"{MINOR}.99-1") for name in names.values()})  # fmt: skip
+    mini.publish()
+    shop = workshop.having(MEALKIT_APT_SOURCES=str(mini.sources))
+    tag = f"cp{MINOR.replace('.', '')}"
+    machines = ["x86_64", "armv7l", "ppc64le"]
+    for machine in machines:
+        shop.wheel("quick", tag=f"{tag}-{tag}-manylinux_2_17_{machine}")
+    pure = shop.recipe("pure", base="deb:mini")
+    record = shop.build(pure, f"oci:{shop.folder / 'images'}", platforms=tuple(names))
+    assert set(record.platforms) == set(names)
+    arm = image_of(shop.folder / "images", Platform("linux", "arm", "v7"))
+    assert arm.platform.to_json() == {"architecture": "arm", "os": "linux", "variant": "v7"}
+    quick = shop.recipe("fast", dependencies=["quick"], base="deb:mini")
+    shop.build(quick, f"oci:{shop.folder / 'images'}", platforms=tuple(names)[:-1])
+    with pytest.raises(NoWheelError, match=r"quick.*linux/s390x") as caught:
+        shop.build(quick, f"oci:{shop.folder / 'images'}", platforms=tuple(names))
+    assert caught.value.hint
+
+
 def test_further_packages_need_no_engine(workshop: Workshop) -> None:
     shop, root = recipe(workshop, 'apt = ["extra"]\nplatforms = ["linux/amd64"]')
     done = shop.mealkit("lock", "--project", root)
@@ -370,6 +400,17 @@ def test_the_engine_docker_is_refused(workshop: Workshop) -> None:
     with pytest.raises(UsageError, match="cannot start from packages") as caught:
         shop.build(root, f"oci:{shop.folder / 'images'}", engine="docker")
     assert "debian:bookworm" in str(caught.value.hint)
+
+
+def test_a_registrys_debian_is_another_base(workshop: Workshop) -> None:
+    root = workshop.recipe("by-image", base="debian:mini")
+    nowhere = workshop.having(HTTPS_PROXY="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    with pytest.raises(UnreachableError) as caught:
+        nowhere.build(root, f"oci:{workshop.folder / 'images'}")
+    assert "write deb:mini" in str(caught.value.hint)
+    for name in ("deb:", "deb:Mini", "deb:mini\nURIs: x", "deb:mini/x"):
+        with pytest.raises(UsageError, match="not a suite of Debian"):
+            workshop.build(root, f"oci:{workshop.folder / 'images'}", base=name)
 
 
 def test_machines_without_apt(workshop: Workshop, tmp_path: Path) -> None:

@@ -62,12 +62,16 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
 
 def _lock_base(recipe: Project, *, upgrade: bool, check: bool) -> dict[str, int]:
     """Pin a base of Debian's packages; returns how many packages each architecture has."""
-    if not recipe.image.base.startswith("deb:"):
+    from mealkit_builder.reference import DebianLocation, parse_location
+
+    location = parse_location(recipe.image.base)
+    if not isinstance(location, DebianLocation):
         return {}
     from mealkit_builder.debian.base import find_pins
     from mealkit_builder.platform import host_platform, parse_platform
 
     platforms = [parse_platform(text) for text in recipe.image.platforms] or [host_platform()]
-    suite = recipe.image.base.removeprefix("deb:")
-    pins = find_pins(suite, platforms, recipe.image.apt, recipe.root, os.environ, upgrade=upgrade, locked=check)
+    pins = find_pins(
+        location.suite, platforms, recipe.image.apt, recipe.root, os.environ, upgrade=upgrade, locked=check
+    )
     return {architecture: len(packages) for architecture, packages in pins.packages.items()}
