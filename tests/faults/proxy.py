@@ -308,7 +308,7 @@ class FaultProxy:
 
     def _slowly(self, client: socket.socket, reader: BinaryIO, length: int) -> bytes:
         """A body at ``slow_rate``; the kernel may hold little of it meanwhile."""
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         body = b""
         while len(body) < length and (piece := reader.read(min(1 << 14, length - len(body)))):
             body += piece
