@@ -86,13 +86,16 @@ class Request:
 Plan = Callable[[Request], str]
 
 
-def request_key(method: str, target: str) -> str:
-    """What a request asks for: an upload session's name and state differ from try to try, its digest does not."""
+def request_key(method: str, target: str, wanted: str = "") -> str:
+    """What a request asks for, and which range of it.
+
+    An upload session's name and state differ from try to try, the digest does not.
+    """
     parts = urlsplit(target)
     query = parse_qs(parts.query)
     asked = [f"{name}={query[name][0]}" for name in ("digest", "mount", "from") if name in query]
     path = _SESSION.sub(r"\1*", parts.path)
-    return f"{method} {path}" + (f"?{'&'.join(asked)}" if asked else "")
+    return " ".join(filter(None, [method, path, "&".join(asked), wanted]))
 
 
 def can_meet(request: Request, fault: str) -> bool:
@@ -276,7 +279,8 @@ class FaultProxy:
         method, target, _ = lines[0].decode("latin-1").split(" ", 2)
         headers = _headers(lines[1:])
         length = int(headers.get("content-length", "0"))
-        fault = self._note(method, target, host, headers.get("authorization", ""), length)
+        key = request_key(method, target, headers.get("range", ""))
+        fault = self._note(key, method, target, host, headers.get("authorization", ""), length)
         if fault == "reset-before":
             return _reset(client, reader)
         half = length // 2
@@ -357,8 +361,7 @@ class FaultProxy:
         self._stopped.wait(self.hang_seconds)
         return False
 
-    def _note(self, method: str, target: str, host: str, authorization: str, length: int) -> str:
-        key = request_key(method, target)
+    def _note(self, key: str, method: str, target: str, host: str, authorization: str, length: int) -> str:
         with self._lock:
             number = len(self.requests)
             plain = Request(number, method, target, key, self._occurrences[host + key], host, authorization, length)
