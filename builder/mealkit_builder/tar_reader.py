@@ -25,7 +25,7 @@ DEEPEST = 256
 LONGEST_NAME = 4096
 _LONGEST_PART = 255
 _LONGEST_HEADER = 1 << 20  # what Go's archive/tar, which the engines use, reads of one extended header
-_FREE = 256 << 20  # bytes that any layer may inflate to
+_FREE = 128 << 20  # bytes that any layer may inflate to
 _RATIO = 200  # beyond that; logs and zeros reach some 100, DEFLATE ends at 1032
 _BLOCK = 1 << 20
 

@@ -173,12 +173,12 @@ def _() -> tuple[Layer, bytes]:
 
 @made("bomb", "a bomb")
 def _() -> tuple[Layer, bytes]:
-    """300 MiB of zeros in 300 KB."""
+    """150 MiB of zeros in 150 KB."""
     stream = zlib.compressobj(9, zlib.DEFLATED, 31)
-    size = 300 << 20
+    size = 150 << 20
     header = block("zeros", b"", size_field=b"%011o\0" % size)
     piece = bytes(1 << 20)
-    data = b"".join([stream.compress(header), *(stream.compress(piece) for _ in range(300)), stream.flush()])
+    data = b"".join([stream.compress(header), *(stream.compress(piece) for _ in range(150)), stream.flush()])
     return Layer(digest_bytes(data), len(data), "sha256:" + "0" * 64), data
 
 

@@ -309,16 +309,16 @@ def not_an_archive() -> bytes:
 
 @bad("a bomb")
 def bomb_by_ratio() -> bytes:
-    """200 MiB of zeros in 200 KB, declared honestly."""
-    raw, crc = zeros(200 << 20)
-    lines = f"demo/zeros.bin,sha256={'A' * 43},{200 << 20}\n"
-    return wheel(Item("demo/zeros.bin", b"", raw=raw, crc=crc, size=200 << 20, record=False), lines=lines)
+    """100 MiB of zeros in 100 KB, declared honestly."""
+    raw, crc = zeros(100 << 20)
+    lines = f"demo/zeros.bin,sha256={'A' * 43},{100 << 20}\n"
+    return wheel(Item("demo/zeros.bin", b"", raw=raw, crc=crc, size=100 << 20, record=False), lines=lines)
 
 
 @bad("longer than")
 def bomb_with_a_small_size() -> bytes:
-    """200 MiB of zeros that claim to be six bytes."""
-    return wheel(Item("demo/zeros.bin", raw=zeros(200 << 20)[0]))
+    """100 MiB of zeros that claim to be six bytes."""
+    return wheel(Item("demo/zeros.bin", raw=zeros(100 << 20)[0]))
 
 
 @bad("a bomb")
