@@ -258,9 +258,8 @@ class _Build:
 
     def _mounts(self, images: Sequence[Image], bases: Sequence[Base], known: set[str]) -> dict[str, str]:
         """For layers that are not known here: another repository of the same registry that has them."""
-        if not isinstance(self.location, Reference) or all(
-            layer.digest in known for image in images for layer in image.layers
-        ):
+        layers = (layer for image in images for layer in image.layers if layer.kind != "recipe")
+        if not isinstance(self.location, Reference) or all(layer.digest in known for layer in layers):
             return {}
         mounts = Places(self.store).others(self.location)
         return mounts | {digest: repo for base in bases for digest, repo in base.mounts(self.location).items()}

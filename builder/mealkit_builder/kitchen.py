@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from mealkit._value import dataclass, field
 from mealkit.errors import Stopped, storage_error
 
+from .cache_tag import is_shared
 from .ingredient import Ingredient
 from .layer import Layer
 from .progress import Reporter
@@ -109,8 +110,10 @@ def cook(
             to_send.append(cached)
         else:
             wanted.append(one)
-    # What is small and made already is left to the push: most builds end here.
-    if target is not None and known and not wanted and sum(layer.size for layer in to_send) <= _SMALL:
+    # What is small and made already is left to the push: most builds end here. But a layer that a cache tag may name
+    # must be there before the tag is, which is written beside the push.
+    small = sum(layer.size for layer in to_send) <= _SMALL and not any(is_shared(layer.key) for layer in to_send)
+    if target is not None and known and not wanted and small:
         tally.left.update(to_send)
         reporter.layers(-len(to_send))
         layers |= {layer.key: layer for layer in to_send}

@@ -28,6 +28,10 @@ class Places:
             kept = [*known, *new][-_MOST_LAYERS:]
             self._store.write_fact(_KIND, here.name, {"repository": here.name, "layers": kept})
 
+    def known(self, here: Reference) -> frozenset[str]:
+        """The layers that a repository had."""
+        return frozenset(self._read(here))
+
     def others(self, here: Reference) -> dict[str, str]:
         """Layer digest to another repository of the same registry that had it."""
         found: dict[str, str] = {}

@@ -33,6 +33,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _WORKERS = 8  # as many as a transport keeps connections
+_TELLERS = 4  # beside those that push
 _log = logging.getLogger("mealkit_builder.tier")
 
 Teller = Literal["cache tag", "other image", "index"]
@@ -118,24 +119,33 @@ class Tiers:
             # This machine's own knowledge comes first: it made that layer.
             if key not in index or _same(index[key], layer):
                 told[key] = (index.get(key, layer), by)
-        others = Places(self.store).others(self.target.reference) if isinstance(self.target, Repository) else {}
+        places = Places(self.store)
+        here = self.target.reference if isinstance(self.target, Repository) else None
+        others = places.others(here) if here is not None else {}
+        own = places.known(here) if here is not None else frozenset()
         titles = {one.key: one.title for one in shared}
 
         def find(key: str) -> Known:
             layer, by = told[key]
             # Only what a layer's bytes are is taken from others; its name follows from the key.
             layer = replace(layer, key=key, kind=key.partition("/")[0], title=titles[key])
-            if self.target.has_blob(layer.digest, layer.size):
-                return Known(layer, "reused", by)
             source = others.get(layer.digest, "")
             if by == "cache tag" and self._shared is not None:
                 source = self._shared.reference.repository
-            if source and mount and isinstance(self.target, Repository):
-                mounted = self.target.mount_blob(layer.digest, source)
-                return Known(layer, "mounted" if mounted else None, by)
-            return Known(layer, None, by, source)
+            # What this machine knows from elsewhere only is most likely not here: a mount tells, for one request less.
+            elsewhere = by == "index" and bool(source) and layer.digest not in own
+            if elsewhere and mount and self._mounted(layer, source):
+                return Known(layer, "mounted", by)
+            if not (elsewhere and not mount) and self.target.has_blob(layer.digest, layer.size):
+                return Known(layer, "reused", by)
+            if source and mount and not elsewhere and self._mounted(layer, source):
+                return Known(layer, "mounted", by)
+            return Known(layer, None, by, "" if mount else source)
 
         return dict(zip(told, _side_by_side(find, [*told]), strict=True))
+
+    def _mounted(self, layer: Layer, source: str) -> bool:
+        return isinstance(self.target, Repository) and self.target.mount_blob(layer.digest, source)
 
     def _told(
         self, shared: Sequence[Ingredient], whole: Sequence[Ingredient], index: Mapping[str, Layer]
@@ -198,7 +208,9 @@ class Tiers:
             self._bring_config(keeper)
             if self._shared is not None:
                 self._bring_layers({layer.digest: layer for layers in manifests.values() for layer in layers})
-            _side_by_side(lambda tag: keeper.put_manifest(cache_manifest(manifests[tag]), MANIFEST, tag), [*manifests])
+            _side_by_side(
+                lambda tag: keeper.put_manifest(cache_manifest(manifests[tag]), MANIFEST, tag), [*manifests], _TELLERS
+            )
         except MealkitError as error:
             _log.debug("cache tags cannot be written: %s", error.message)
             return error.message
@@ -220,7 +232,7 @@ class Tiers:
             if not shared.has_blob(layer.digest, layer.size):
                 shared.mount_blob(layer.digest, source)
 
-        _side_by_side(bring, [*layers.values()])
+        _side_by_side(bring, [*layers.values()], _TELLERS)
 
 
 def _same(one: Layer, other: Layer) -> bool:
@@ -241,13 +253,13 @@ def _in_layout(layout: Layout) -> dict[str, Layer]:
     return found
 
 
-def _side_by_side(work: Callable[[T], U], of: Sequence[T]) -> list[U]:
+def _side_by_side(work: Callable[[T], U], of: Sequence[T], workers: int = _WORKERS) -> list[U]:
     """The results in order; the first error ends what has not begun."""
     if len(of) <= 1:
         return [work(one) for one in of]
     from concurrent.futures import ThreadPoolExecutor
 
-    pool = ThreadPoolExecutor(min(_WORKERS, len(of)), "mealkit-tier")
+    pool = ThreadPoolExecutor(min(workers, len(of)), "mealkit-tier")
     try:
         return list(pool.map(work, of))
     finally:

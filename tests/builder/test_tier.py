@@ -145,6 +145,22 @@ def test_one_further_wheel_asks_for_and_writes_what_is_new(workshop: Workshop, m
     assert len(asked(memory, "PUT")) == 3
 
 
+def test_a_small_layer_is_there_before_its_tag(workshop: Workshop) -> None:
+    with MemoryRegistry(mounts="no") as memory:
+        root = workshop.recipe()
+        workshop.build(root, place(memory, "team/other"))
+        workshop.build(root, place(memory), bytecode=False)
+        record, notes = noted(workshop, root, place(memory))  # the bytecode is in the index, and small
+        told = sorted(sorted(layer.kind for layer in layers.values()) for layers in cache_tags(memory).values())
+        assert told.count(["bytecode"]) == told.count(["bytecode", "wheels"]) == 1
+        refused = [
+            one for one in memory.seen if one.method == "PUT" and "/manifests/" in one.path and one.status >= 400
+        ]
+        assert refused == []
+        assert notes == []
+        assert record.bytecode
+
+
 def test_tags_that_cannot_be_written_fail_no_build(workshop: Workshop, memory: MemoryRegistry) -> None:
     memory.fail_next(403, times=99, method="PUT", path_contains="mealkit-cache-")
     record, notes = noted(workshop, workshop.recipe(), place(memory))
