@@ -32,6 +32,8 @@ from .signature import sign_image, signed_statement
 from .store import Store
 from .wheel import WheelFile
 
+_FACTS = 1  # the version of what is remembered of wheels
+
 
 @dataclass(frozen=True)
 class Made:
@@ -190,13 +192,13 @@ def _pinned(base: Base) -> tuple[Debian, ...]:
 
 def _licence(wheel: WheelFile, store: Store) -> str:
     """The licence of a wheel whose file is, or was, on this machine; else nothing."""
-    known = store.read_fact("licences", wheel.sha256)
+    known = store.read_fact("licences", f"{_FACTS}-{wheel.sha256}")
     if not isinstance(known, str):
         metadata = _metadata(wheel, store)
         if metadata is None:
             return ""
         known = licence_of(metadata)
-        store.write_fact("licences", wheel.sha256, known)
+        store.write_fact("licences", f"{_FACTS}-{wheel.sha256}", known)
     return known
 
 
