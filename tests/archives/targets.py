@@ -5,10 +5,12 @@ Hypothesis feeds them in ``test_fuzz.py``, on every run; atheris in ``.ci/fuzz``
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import io
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -42,6 +44,7 @@ from mealkit_builder.wheel import WheelFile, open_wheel
 from mealkit_builder.zip_directory import Unsound, read_directory
 
 FOLDER = Path(tempfile.mkdtemp(prefix="mealkit-fuzz-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 TARGETS: dict[str, Callable[[bytes], None]] = {}
 SEEDS: dict[str, list[bytes]] = {}
 
@@ -225,8 +228,6 @@ wheels = [{ url = "https://h/a-1.0-py3-none-any.whl", size = 1, hashes = { sha25
 @target(_LOCK, b"packages = 1", b"a = " + b"[" * 5000)
 def lock(data: bytes) -> None:
     """A lock file; whatever it names a wheel by is fit to name a file."""
-    import shutil
-
     store = Store(FOLDER / "store")
     with contextlib.suppress(MealkitError):
         text = data.decode(errors="replace")
