@@ -130,15 +130,18 @@ class Reasons:
         plain = [text for text in changes if not text.endswith(specified) and ".dist-info/" not in text]
         if any(text.endswith(specified) for text in changes):
             plain.append("the specification changed")
+        if not plain and changes:
+            listed = all(text.endswith(".dist-info/RECORD") for text in changes)
+            return "its RECORD lists what changed" if listed else "the metadata changed"
         if not plain:
-            return "the metadata changed" if changes else "it is compiled or packed in another way"
+            return "it is compiled or packed in another way"
         return _few(plain)
 
 
 def _contents(file: BinaryIO, layer: Layer) -> dict[str, str]:
     """Hashes of a recipe's files by path below ``site-packages``; what is made of them is left out."""
     found = {_SITE.sub("", entry.path): entry.content for entry in list_layer(file, layer) if entry.kind == "file"}
-    return {path: content for path, content in found.items() if not path.endswith((".pyc", ".dist-info/RECORD"))}
+    return {path: content for path, content in found.items() if not path.endswith(".pyc")}
 
 
 def _packages(texts: Iterable[str]) -> dict[str, str]:

@@ -111,7 +111,10 @@ def test_a_large_file_has_its_own_reason(workshop: Workshop, memory: MemoryRegis
     workshop.build(root, f"{memory.host}/{WHERE}")
     edit(root, "tiny/large.py")
     found = reasons(plan(workshop, root, memory))
-    assert found["tiny/large.py"] == "source changed: tiny/large.py"
+    assert found == {
+        "tiny/large.py": "source changed: tiny/large.py",
+        "tiny 1.0.0": "its RECORD lists what changed",
+    }
 
 
 def test_a_new_version_and_a_new_wheel_are_named(workshop: Workshop, memory: MemoryRegistry) -> None:
