@@ -21,7 +21,7 @@ _EVERY = 0.1  # seconds between two drawings
 _FIRST_LINE, _NEXT_LINES = 10.0, 30.0  # seconds until the first plain line, and between the further ones
 _WINDOW = 5.0  # seconds over which the rate is taken
 _QUIET_AFTER = 3.0  # seconds without a byte after which that is told instead of the rate
-_BAR = 16
+_BAR = 10  # so that all but the ways fits into 80 columns
 
 
 class TerminalReporter:
