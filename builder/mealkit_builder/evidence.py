@@ -30,7 +30,7 @@ PREDICATES = {
 }
 """What a policy may require, to the predicate types that are it."""
 
-_PLATFORMS = 32
+_MOST = 64  # images in an index
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,29 @@ def _images(place: Place, data: bytes, media_type: str, digest: str, platform: P
     if not is_index(media_type):
         yield _seen(place, data, digest)
         return
-    for entry in _object(data, place.url(digest)).get("manifests", ())[:_PLATFORMS]:
-        offered = entry.get("platform") or {}
-        if offered.get("os") == "unknown" or entry.get("mediaType") not in (MANIFEST, DOCKER_MANIFEST):
+    entries = _object(data, place.url(digest)).get("manifests")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise RegistryError("the image's index is damaged", where=place.url(digest), hint="push the image again")
+    if len(entries) > _MOST:
+        raise RegistryError(
+            f"the index has {len(entries)} images, too many to judge",
+            where=place.url(digest),
+            hint="name one of them by digest",
+        )
+    for entry in entries:
+        offered = entry.get("platform")
+        offered = offered if isinstance(offered, dict) else {}
+        if offered.get("os") == "unknown":
             continue  # an attestation of Docker's builder
-        if platform and (platform.os, platform.architecture) != (offered.get("os"), offered.get("architecture")):
+        told = (offered.get("os"), offered.get("architecture"))
+        if platform and all(told) and told != (platform.os, platform.architecture):
             continue
+        if entry.get("mediaType") not in (MANIFEST, DOCKER_MANIFEST):
+            raise RegistryError(
+                "the index holds something else than images, which cannot be judged",
+                where=f"{place.url(digest)}: {entry.get('mediaType')}",
+                hint="name one of its images by digest",
+            )
         found = place.get_manifest(str(entry.get("digest")))
         if found is None:
             raise NotFoundError("a part of the image is missing", where=str(entry.get("digest")), hint="push it again")

@@ -138,6 +138,8 @@ def _reasons(policy: Policy, rule: Rule, evidence: Evidence) -> Iterator[str]:
         builders = {_builder(one.predicate) for _, one in evidence.statements("provenance", signed=signed)}
         if not any(matches(pattern, builder) for pattern in rule.builders for builder in builders):
             yield f"its builder is not allowed: {', '.join(sorted(builders)) or 'it does not tell one'}"
+    if not evidence.images:
+        yield "it has no image for this platform"
     for image in evidence.images:
         if rule.bases and not _base_allowed(rule.bases, image.labels):
             yield f"its base is not allowed: {image.labels.get(_BASE_NAME) or 'it does not tell one'}"

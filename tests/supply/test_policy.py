@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from supply_chain import Pair, at, digest_of, openssl_verifies, push
 
-from mealkit.errors import MealkitError, PolicyError, RefusedError, VerificationError
+from mealkit.errors import MealkitError, PolicyError, RefusedError, RegistryError, VerificationError
 from mealkit_builder.admission import Admitted, admit, admit_by_policy
+from mealkit_builder.digest import digest_bytes
 from mealkit_builder.dsse import BUNDLE, Statement, statement_bytes
 from mealkit_builder.evidence import CYCLONEDX, IN_TOTO, PREDICATES, PROVENANCE
-from mealkit_builder.image import Image, ImageConfig, append
+from mealkit_builder.image import INDEX, Image, ImageConfig, append, canonical_json
 from mealkit_builder.platform import Platform
 from mealkit_builder.policy import matches, read_policy
 from mealkit_builder.policy_file import find_policy
@@ -338,6 +339,40 @@ def test_an_index_needs_an_sbom_for_each_image(bench: Bench) -> None:
         bench.check()
     bench.attach(bench.statement("sbom", digest=second), digest=second)
     assert bench.check().url == index
+
+
+def index_of(bench: Bench, *entries: dict[str, object]) -> str:
+    """A signed index of these entries; its URL."""
+    data = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    digest = at(bench.repository).put_manifest(data, INDEX, "index")
+    url = f"{bench.repository}@{digest}"
+    bench.sign(url=url)
+    return url
+
+
+def test_an_index_that_hides_its_images_is_refused(bench: Bench) -> None:
+    amd64 = {"os": "linux", "architecture": "amd64"}
+    image: dict[str, object] = {"mediaType": MANIFEST, "digest": bench.digest, "size": 1}
+    policy = bench.folder / "policy.toml"
+    policy.write_text('deny = ["requests<2.32"]\n' + bench.policy)
+    for entries, said in (
+        ((), "it has no image for this platform"),
+        (({**image, "platform": {"os": "linux", "architecture": "arm64"}},), "it has no image for this platform"),
+        (({**image, "platform": {"os": "unknown", "architecture": "unknown"}},), "it has no image for this platform"),
+        ((image,), "which the policy denies"),  # an engine may choose an entry without a platform
+        (({**image, "platform": amd64},), "which the policy denies"),
+    ):
+        url = index_of(bench, *entries)
+        with pytest.raises(RefusedError, match=said):
+            admit_by_policy(url, {}, policy, Platform())
+    for many in (7, {"a": 1}, [7], [image] * 65):
+        data = canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": many})
+        bench.registry.manifests["team/shop"][digest_bytes(data)] = (data, INDEX)
+        with pytest.raises(RegistryError, match=r"damaged|too many"):
+            admit_by_policy(f"{bench.repository}@{digest_bytes(data)}", {}, policy, Platform())
+    nested = index_of(bench, {"mediaType": INDEX, "digest": digest_of(url), "size": 1, "platform": amd64})
+    with pytest.raises(MealkitError, match="cannot be judged"):
+        admit_by_policy(nested, {}, policy, Platform())
 
 
 @pytest.mark.parametrize(
