@@ -48,7 +48,7 @@ def push(one: Push, target: Repository) -> str:
 def test_pushes_through_faults(
     auth_registry: RunningRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, failures: int
 ) -> None:
-    monkeypatch.setattr("mealkit_builder.transport.STALL_SECONDS", 1.5)
+    monkeypatch.setattr("mealkit_builder.transport.STALL_SECONDS", 2.0)
     storage = Storage(auth_registry.folder)
     work = Workload(seed=3, prefix=f"faults{rate}")
     login = f"{auth_registry.username}:{auth_registry.password}"
