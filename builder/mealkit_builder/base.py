@@ -85,8 +85,6 @@ class Base:
     def close(self) -> None:
         """Give connections back."""
         self.source.close()
-        if self.debian is not None:
-            self.debian.close()
 
 
 class StoreSource:

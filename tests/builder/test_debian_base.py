@@ -56,11 +56,8 @@ def environment(mini: MiniDebian) -> dict[str, str]:
 
 def made(pins: tuple[Pin, ...], store: Store, mini: MiniDebian) -> list[Layer]:
     source = DebianSource("mini", pins, store, environment(mini))
-    try:
-        return [store.layer(one.key, lambda one=one: one.make(())) for one in  # type: ignore[misc]
-                source.ingredients(find_interpreter("3.11", os.environ), store)]  # fmt: skip
-    finally:
-        source.close()
+    ingredients = source.ingredients(find_interpreter("3.11", os.environ), store)
+    return [store.layer(one.key, lambda one=one: one.make(())) for one in ingredients]  # type: ignore[misc]
 
 
 def files(layers: list[Layer], store: Store) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
@@ -204,7 +201,6 @@ def test_a_package_that_is_gone(tmp_path: Path) -> None:
         source.get([libc])
     assert caught.value.where == "libc6 2.40-3 (amd64)"
     assert "--upgrade" in str(caught.value.hint)
-    source.close()
 
 
 @pytest.mark.parametrize(

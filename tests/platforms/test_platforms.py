@@ -6,17 +6,20 @@ unpacked image: no file of this machine takes part but the emulator and the data
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from docker.errors import ImageNotFound
 from services import RunningRegistry, missing
 
 from mealkit_builder.image import Image
@@ -101,7 +104,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory, registry: RunningRegistry) -> Both:
+def both(tmp_path_factory: pytest.TempPathFactory, registry: RunningRegistry, engine: Any) -> Iterator[Both]:
     if reason := missing("qemu-aarch64") or missing("apt-get"):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("platforms")
@@ -134,7 +137,9 @@ def both(tmp_path_factory: pytest.TempPathFactory, registry: RunningRegistry) ->
     finally:
         source.close()
     pins = (project / "base.lock.toml").read_text()
-    return Both(record["url"], record, pins, images, roots, training, scoring, environment)
+    yield Both(record["url"], record, pins, images, roots, training, scoring, environment)
+    with contextlib.suppress(ImageNotFound):
+        engine.images.remove(record["url"], force=True)
 
 
 def test_what_is_alike_is_there_once(both: Both, registry: RunningRegistry) -> None:

@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,8 +194,7 @@ class DebianSource:
         self._locks = {pin.sha256: threading.Lock() for pin in pins}
         self._opening = threading.Lock()
         self._expected: set[str] = set()
-        self._stack = ExitStack()
-        self._folder: tuple[Path, tuple[AptSource, ...]] | None = None
+        self._sources: tuple[AptSource, ...] | None = None
         self.reporter: Reporter = Silent()
 
     def get(self, pins: Sequence[Pin]) -> list[Path]:
@@ -224,23 +222,16 @@ class DebianSource:
         from .source import apt_sources
 
         with self._opening:
-            if self._folder is None:
-                sources = apt_sources(self._suite, self._environment)
-                folder = self._stack.enter_context(settings_folder(sources, pin.architecture))
-                self._folder = (folder, sources)
-        folder, sources = self._folder
-        target = folder / f"{pin.sha256}.deb"
-        download(pin, target, folder, sources, self._environment)
-        data = target.read_bytes()
-        target.unlink()
+            if self._sources is None:
+                self._sources = apt_sources(self._suite, self._environment)
+        with settings_folder(self._sources, pin.architecture) as folder:
+            target = folder / "package.deb"
+            download(pin, target, folder, self._sources, self._environment)
+            data = target.read_bytes()
         if digest_bytes(data) != f"sha256:{pin.sha256}":
             raise BaseImageError("a package has other bytes than its pin", where=pin.name, hint="try again")
         self._store.add_blob(pin.sha256, data)
         self.reporter.moved("download", len(data))
-
-    def close(self) -> None:
-        """Give the folder back."""
-        self._stack.close()
 
     def ingredients(self, interpreter: Interpreter | None, store: Store) -> tuple[Ingredient, ...]:
         """The layers of the base: its packages, the system's files, and the bytecode of its standard library."""
