@@ -29,7 +29,7 @@ def bytecode_path(path: str, minor: str) -> str:
 def bytecode_layer_key(group: Group, minor: str, interpreter: Interpreter) -> str:
     """What a group's bytecode layer is a pure function of; known before any wheel was fetched.
 
-    The exact version of the compiler and a fingerprint of the zlib that packs it belong to it.
+    The exact version of the compiler and the name of what packs it belong to it.
     """
     return layer_key("bytecode", str(LAYOUT), python_tag(minor), interpreter.tag, compressor(), group.identity)
 
@@ -60,6 +60,7 @@ def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, sto
             key=bytecode_layer_key(group, minor, interpreter),
             title=f"bytecode of {group.title}",
             store=store,
+            compress=True,
         )
 
 

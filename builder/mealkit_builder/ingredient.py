@@ -28,9 +28,9 @@ from .layering import (
     wheel_layer_key,
 )
 from .own import DISTRIBUTIONS, check_records, metadata_files, own_files, own_requirements
-from .packing import DEFLATE, WORTH, small_files
 from .requirement import requirements, without_credentials
 from .source import recipe_files
+from .splice import compressor
 from .store import Store
 from .wheel import WheelFile
 
@@ -207,16 +207,13 @@ def _tree(
     for entry in further:
         state.update(repr(entry).encode())
     compiled = "" if compiler is None else f"+{compiler.interpreter.tag}"
-    small = kind == "recipe" and sum(map(len, files.values())) <= WORTH
-    packed = f"2.{DEFLATE}" if small else "1"
-    key = layer_key(kind, packed, python_tag(minor) + compiled, state.hexdigest())
+    key = layer_key(kind, "3", compressor(), python_tag(minor) + compiled, state.hexdigest())
 
     def make(fetched: Sequence[WheelFile]) -> Layer:
         before()
         entries: list[Entry] = [*further, *(FileEntry(f"{root}/{path}", data) for path, data in files.items())]
         if compiler is not None:
             entries += compiler.bytecode(f"{root}/{path}" for path in files)
-        packing = small_files(store) if small else None
-        return tree_layer(entries, kind=kind, key=key, title=title, store=store, packing=packing)
+        return tree_layer(entries, kind=kind, key=key, title=title, store=store, compress=True)
 
     return Ingredient(key, title, (), make)

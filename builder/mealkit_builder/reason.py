@@ -97,7 +97,7 @@ class Reasons:
         if self._other_python():
             return self._other_python()
         if one.compiles:
-            return "another Python compiles it, or another zlib packs it"
+            return "another Python compiles it, or another libdeflate packs it"
         return "other files of the same versions, or other settings for them"
 
     def _recipe(self, one: Ingredient, made: Layer | None) -> str:

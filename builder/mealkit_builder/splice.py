@@ -7,7 +7,7 @@ RFC 1952 lets a gzip file be any number of members one after the other. A layer 
 so that each file's content is a member of its own: a wheel's raw DEFLATE bytes fit in as they are, and a table of
 contents could point at them (lazy pulling). Headers are packed by :func:`fixed`, which knows only literals, runs
 and RFC 1951's fixed Huffman codes: the same input gives the same bytes for ever, whatever zlib is installed.
-Only :func:`compressed` asks zlib; see there for what that means.
+What is no wheel's is deflated by :func:`deflated`; the keys of such layers name the :func:`compressor`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import contextlib
 import functools
 import hashlib
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from mealkit._value import dataclass
+from mealkit.errors import BuildError
 
 from . import entry
 from .ahead import flow
@@ -30,6 +30,9 @@ from .inflate import Broken, Buffer, crc32, inflate
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 LEVEL = 6
+_VERSION = "0.9.0"  # of the package deflate, which brings its own libdeflate; see docs/decisions
+PART = 1 << 20
+"""Bytes of a large content that are deflated at a time."""
 
 _FLUSH = 1 << 20
 _HEADERS = 16 << 10  # packing many headers in one go takes time that grows with their square
@@ -139,24 +142,36 @@ def stored_body(data: Buffer) -> Body:
     return Body(data, (runs,) if small and len(runs) < len(data) + 5 else stored(data), crc32(data))
 
 
-def compressed_body(data: Buffer) -> Body:
-    """Content deflated by the zlib of this Python, at level 6.
+def deflated(data: Buffer) -> Buffer:
+    """``data`` as raw DEFLATE by libdeflate: the same bytes on every machine and Python.
 
-    The diff ID does not depend on it, the layer's digest does: another zlib (zlib-ng, say) may choose other
-    matches. So keys of layers made this way carry :func:`compressor`. A compressor of our own in Python was
-    no choice: it takes a minute where zlib takes a second.
+    Raises:
+        BuildError: the package ``deflate`` is here in another version, which may give other bytes.
     """
-    stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -15)
-    return Body(data, (stream.compress(data) + stream.flush(),), crc32(data))
+    return _encoder()(data, LEVEL)
 
 
 @functools.cache
+def _encoder() -> Callable[[Buffer, int], Buffer]:
+    import deflate
+
+    if deflate.__version__ != _VERSION:
+        raise BuildError(
+            f"the package deflate is here as {deflate.__version__}, and digests are promised for {_VERSION}",
+            where=deflate.__file__,
+            hint=f"pip install deflate=={_VERSION}",
+        )
+    return deflate.deflate_compress
+
+
+def compressed_body(data: Buffer) -> Body:
+    """Content deflated by :func:`deflated`; the diff ID does not depend on that, the layer's digest does."""
+    return Body(data, (deflated(data),), crc32(data))
+
+
 def compressor() -> str:
-    """A short name of how this zlib deflates: two zlibs of one name gave the same bytes for a varied sample."""
-    seed = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(64))
-    words = [seed[at : at + 3 + seed[at] % 9] for at in range(0, 2000, 5)]
-    sample = b" ".join(words[seed[at % 2048] + seed[at // 7 % 2048] % 144] for at in range(8192))
-    return f"zlib{LEVEL}." + hashlib.sha256(compressed_body(sample).deflate[0]).hexdigest()[:8]
+    """The name of what deflates, which the keys of layers made by it carry: its version decides over their bytes."""
+    return f"libdeflate{LEVEL}.{_VERSION}"
 
 
 def spliced_body(raw: Buffer, size: int, crc: int) -> Body:
@@ -176,11 +191,13 @@ class Stream:
         size: Its length.
         pieces: ``(plain, deflate)`` pieces; joined, the first are the content and the second one raw DEFLATE stream.
         crc: The content's CRC-32, where it is known before.
+        parts: Each piece is a whole raw DEFLATE stream, and becomes a member of its own.
     """
 
     size: int
     pieces: Iterator[tuple[Buffer, tuple[Buffer, ...]]]
     crc: int | None = None
+    parts: bool = False
 
 
 def stored_stream(size: int, blocks: Iterable[Buffer]) -> Stream:
@@ -204,22 +221,21 @@ def stored_stream(size: int, blocks: Iterable[Buffer]) -> Stream:
 
 
 def compressed_stream(size: int, blocks: Iterable[Buffer]) -> Stream:
-    """:func:`compressed_body` for blocks of any lengths: the bytes are the same, however the content is cut.
+    """A content of any length deflated in parts of :data:`PART` bytes, however the blocks are cut.
 
     Raises:
         Broken: from the pieces: they are not ``size`` bytes.
     """
 
     def pieces() -> Iterator[tuple[Buffer, tuple[Buffer, ...]]]:
-        stream, done = zlib.compressobj(LEVEL, zlib.DEFLATED, -15), 0
-        for data in blocks:
+        done = 0
+        for data in _cut(blocks, PART):
             done += len(data)
-            yield data, (stream.compress(data),)
-        yield b"", (stream.flush(),)
+            yield data, (deflated(data),)
         if done != size:
             raise Broken(f"it should have {size} bytes, and has {done}")
 
-    return Stream(size, pieces())
+    return Stream(size, pieces(), parts=True)
 
 
 def _cut(blocks: Iterable[Buffer], length: int) -> Iterator[Buffer]:
@@ -283,7 +299,7 @@ class LayerWriter:
         pack_headers: Makes DEFLATE data of the headers between contents.
     """
 
-    def __init__(self, file: BinaryIO, pack_headers: Callable[[bytes], bytes] = fixed) -> None:
+    def __init__(self, file: BinaryIO, pack_headers: Callable[[bytes], Buffer] = fixed) -> None:
         self._pack = pack_headers
         self._tar = _Sink(None)
         self._gzip = _Sink(file)
@@ -323,7 +339,12 @@ class LayerWriter:
         self._gzip.write(trailer(body.crc, len(body.plain)))
 
     def _stream(self, stream: Stream) -> None:
-        """A member in pieces: a thread makes them, this one hashes and writes them."""
+        """A member in pieces, or members: a thread makes them, this one hashes and writes them."""
+        if stream.parts:
+            with contextlib.closing(flow(stream.pieces)) as pieces:
+                for plain, deflate in pieces:
+                    self._member(Body(plain, deflate, crc32(plain)))
+            return
         crc = 0
         self._gzip.write(GZIP_HEADER)
         with contextlib.closing(flow(stream.pieces)) as pieces:

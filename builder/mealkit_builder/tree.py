@@ -22,6 +22,7 @@ from .splice import (
     compressed_body,
     compressed_stream,
     content_size,
+    deflated,
     fixed,
     stored_body,
     stored_stream,
@@ -62,14 +63,6 @@ class DirEntry:
     mode: int = 0o755
 
 
-@dataclass(frozen=True)
-class Packing:
-    """How a layer's contents, and the headers between them, become DEFLATE data."""
-
-    body: Callable[[bytes], Body]
-    headers: Callable[[bytes], bytes]
-
-
 def tree_layer(
     files: Iterable[FileEntry | LinkEntry | DirEntry],
     *,
@@ -78,7 +71,6 @@ def tree_layer(
     title: str,
     store: Store,
     compress: bool = False,
-    packing: Packing | None = None,
 ) -> Layer:
     """A layer of any files, its bytes in ``store``; the order of ``files`` does not matter.
 
@@ -88,18 +80,14 @@ def tree_layer(
         key: What the layer is a pure function of. With ``compress`` it ought to hold :func:`.splice.compressor`.
         title: See :class:`Layer`.
         store: Where the bytes go.
-        compress: Deflate contents with zlib, for large trees. Otherwise they are stored as they are, which gives
-            the same digest whatever zlib this Python has.
-        packing: Another way to pack, such as :func:`.packing.small_files`'s.
+        compress: Deflate contents and headers. Otherwise contents are stored as they are.
 
     Raises:
         BuildError: two entries have one path, one lies below a file or a link, or a file cannot be read.
         StorageError: the layer cannot be written.
     """
-    own = None if packing is None else packing.body
-    nodes = (node_of(item, compress=compress, own=own) for item in files)
-    pack_headers = fixed if packing is None else packing.headers
-    return write_layer(nodes, kind=kind, key=key, title=title, store=store, pack_headers=pack_headers)
+    nodes = (node_of(item, compress=compress) for item in files)
+    return write_layer(nodes, kind=kind, key=key, title=title, store=store, compress=compress)
 
 
 @dataclass(frozen=True)
@@ -125,9 +113,7 @@ def file_node(
     )
 
 
-def node_of(
-    item: FileEntry | LinkEntry | DirEntry, *, compress: bool = True, own: Callable[[bytes], Body] | None = None
-) -> Node:
+def node_of(item: FileEntry | LinkEntry | DirEntry, *, compress: bool = True) -> Node:
     """An entry as it goes into a layer.
 
     Raises:
@@ -144,14 +130,12 @@ def node_of(
     data = item.data
     size = len(data) if isinstance(data, bytes) else _size(data)
     return file_node(
-        path, size, lambda: _packed(data, size, compress=compress, own=own), executable=item.executable, mode=item.mode
+        path, size, lambda: _packed(data, size, compress=compress), executable=item.executable, mode=item.mode
     )
 
 
-def _packed(data: bytes | Path, size: int, *, compress: bool, own: Callable[[bytes], Body] | None) -> Body | Stream:
+def _packed(data: bytes | Path, size: int, *, compress: bool) -> Body | Stream:
     """A content from memory or from a disk; in pieces if it is large."""
-    if own is not None and isinstance(data, bytes):
-        return own(data)
     if size > LARGE:
         blocks = _blocks(data, size)
         return compressed_stream(size, blocks) if compress else stored_stream(size, blocks)
@@ -220,7 +204,7 @@ def write_layer(
     title: str,
     store: Store,
     checks: Sequence[Callable[[], None]] = (),
-    pack_headers: Callable[[bytes], bytes] = fixed,
+    compress: bool = False,
 ) -> Layer:
     """Write a tree into the store.
 
@@ -231,7 +215,7 @@ def write_layer(
         title: What a person would call it.
         store: Where the bytes go.
         checks: Run beside the writing; if one raises, nothing is kept, and its error goes before any other.
-        pack_headers: Makes DEFLATE data of the headers between contents.
+        compress: Deflate the headers too, which is for layers that :func:`.splice.compressor` decides over anyway.
 
     Raises:
         BuildError: two nodes have one path, or one lies below a file or a link.
@@ -242,7 +226,7 @@ def write_layer(
     temporary = store.temporary_blob()
     try:
         with beside(checks), temporary.open("wb") as file, contextlib.closing(bodies):
-            writer = LayerWriter(file, pack_headers)
+            writer = LayerWriter(file, deflated if compress else fixed)
             for node in ordered:
                 body = next(bodies) if node.body else None
                 writer.add(node.header(content_size(body)), body)

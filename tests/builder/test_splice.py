@@ -11,12 +11,14 @@ import tarfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mealkit.errors import BuildError
 from mealkit_builder import entry, splice
 from mealkit_builder import gunzip as gunzipping
 from mealkit_builder import inflate as inflating
@@ -173,9 +175,10 @@ def test_all_members_of_a_gzip_file_are_read_and_checked(library: str) -> None:
 def test_a_content_in_pieces_gives_the_bytes_that_it_gives_whole(size: int, block: int) -> None:
     data = (b"".join(hashlib.sha256(bytes([n])).digest() * 3 for n in range(200)) * (size // 19200 + 1))[:size]
     blocks = [data[at : at + block] for at in range(0, size, block)]
+    parts = [data[at : at + splice.PART] for at in range(0, size, splice.PART)]
     for pieces, whole in (
         (splice.stored_stream(size, blocks), b"".join(splice.stored(data))),
-        (splice.compressed_stream(size, blocks), splice.compressed_body(data).deflate[0]),
+        (splice.compressed_stream(size, blocks), b"".join(splice.deflated(part) for part in parts)),
     ):
         found = list(pieces.pieces)
         assert b"".join(plain for plain, _ in found) == data
@@ -320,4 +323,27 @@ def test_the_compressor_has_one_name_in_every_process() -> None:
     code = "from mealkit_builder.splice import compressor; print(compressor())"
     named = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=20, text=True)
     assert named.stdout.strip() == splice.compressor()
-    assert splice.compressor().startswith("zlib6.")
+    assert splice.compressor() == f"libdeflate6.{version('deflate')}"
+
+
+def test_another_libdeflate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import deflate
+
+    splice._encoder.cache_clear()
+    monkeypatch.setattr(deflate, "__version__", "9.9")
+    with pytest.raises(BuildError, match=r"is here as 9\.9"):
+        splice.deflated(b"")
+
+
+def test_what_libdeflate_makes_is_golden() -> None:
+    """Seen alike on x86-64 and on AArch64 (under qemu)."""
+    seed = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(64))
+    words = [seed[at : at + 3 + seed[at] % 9] for at in range(0, 2000, 5)]
+    sample = b" ".join(words[seed[at % 2048] + seed[at // 7 % 2048] % 144] for at in range(8192))
+    assert hashlib.sha256(splice.deflated(sample)).hexdigest()[:16] == "535b27c98423ece2"
+
+
+@given(st.binary(max_size=5000))
+def test_what_libdeflate_makes_is_deflate(data: bytes) -> None:
+    assert zlib.decompress(splice.deflated(data), -15) == data
+    assert zlib.decompress(splice.deflated(memoryview(data)), -15) == data

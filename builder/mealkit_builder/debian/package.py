@@ -113,7 +113,7 @@ def build_layer(one: Group, debs: Sequence[Path], store: Store) -> Layer:
         for pin, deb in zip(one.pins, opened, strict=True):
             check_identity(pin, deb)
         check_collisions(opened)
-        return write_layer(_nodes(opened), kind="base", key=one.key, title=one.title, store=store)
+        return write_layer(_nodes(opened), kind="base", key=one.key, title=one.title, store=store, compress=True)
 
 
 def package_name(pin: Pin) -> str:
