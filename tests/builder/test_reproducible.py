@@ -21,7 +21,8 @@ from mealkit_builder.store import Store
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "65534"
-OTHER = "3.12" if sys.version_info[:2] == (3, 11) else "3.11"
+HERE = f"3.{sys.version_info[1]}"
+OTHERS = tuple(minor for minor in ("3.11", "3.12", "3.13") if minor != HERE)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,46 @@ def test_another_folder_umask_zone_and_locale(open_workshop: Workshop, base: str
     assert digest(MEALKIT, open_workshop, base, "another folder", prefix, **around) == expected
 
 
+def test_a_long_path(open_workshop: Workshop, base: str, expected: str) -> None:
+    assert digest(MEALKIT, open_workshop, base, "/".join(["a long folder's name " * 5] * 8)) == expected
+
+
+def test_a_folder_whose_files_come_in_another_order(
+    open_workshop: Workshop, base: str, expected: str, tmp_path: Path
+) -> None:
+    """The order of a folder is its file system's: here every listing of this process is turned round."""
+    (tmp_path / "sitecustomize.py").write_text(TURNED)
+    around = {"PYTHONPATH": str(tmp_path), "TURNED": str(tmp_path / "turned")}
+    assert digest(MEALKIT, open_workshop, base, "turned round", **around) == expected
+    assert (tmp_path / "turned").exists()
+
+
+TURNED = """
+import os
+def turned(plain):
+    def listed(*arguments):
+        found = plain(*arguments)
+        entries = list(found)[::-1]
+        open(os.environ["TURNED"], "a").close()
+        return entries if isinstance(found, list) else Entries(entries)
+    return listed
+class Entries(list):
+    def __enter__(self): return iter(self)
+    def __exit__(self, *error): pass
+    def close(self): pass
+os.listdir, os.scandir = turned(os.listdir), turned(os.scandir)
+"""
+
+
+def test_another_zlib(open_workshop: Workshop, base: str, expected: str, tmp_path: Path) -> None:
+    """What this Python's own zlib would choose, as zlib-ng chooses otherwise, has no say in a digest."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import zlib\nplain = zlib.compressobj\nzlib.compressobj = lambda *given, **named: plain(1)\n"
+        "whole = zlib.compress\nzlib.compress = lambda data, *given, **named: whole(data, 1)\n"
+    )
+    assert digest(MEALKIT, open_workshop, base, "another zlib", PYTHONPATH=str(tmp_path)) == expected
+
+
 def as_nobody() -> tuple[str, ...]:
     """The prefix of a command that makes it run as another user who can start this Python."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
@@ -116,19 +157,19 @@ def test_another_user(open_workshop: Workshop, base: str, expected: str) -> None
     assert digest(MEALKIT, open_workshop, base, "another user", prefix, owner=int(NOBODY)) == expected
 
 
-def other_python() -> str:
+def other_python(minor: str) -> str:
     """A Python of another minor version on this machine."""
     pyenv = Path.home() / ".pyenv" / "versions"
-    for path in (*sorted(pyenv.glob(f"{OTHER}.*/bin/python{OTHER}")), shutil.which(f"python{OTHER}")):
+    for path in (*sorted(pyenv.glob(f"{minor}.*/bin/python{minor}")), shutil.which(f"python{minor}")):
         if path and subprocess.run([str(path), "-c", "import venv"], capture_output=True, timeout=30).returncode == 0:
             return str(path)
-    pytest.skip(f"this machine has no Python {OTHER}")
+    pytest.skip(f"this machine has no Python {minor}")
 
 
-@pytest.fixture(scope="module")
-def other_builder(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module", params=OTHERS)
+def other_builder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The command, installed beside another Python with the pinned versions of what it needs."""
-    python, folder = other_python(), tmp_path_factory.mktemp("other") / "venv"
+    python, folder = other_python(request.param), tmp_path_factory.mktemp("other") / "venv"
     uv = str(Path(sys.executable).with_name("uv"))
     needed = {"hatchling", "editables"}
     for name in ("sdk", "templates", "builder"):
@@ -159,5 +200,5 @@ def test_another_python(open_workshop: Workshop, base: str, expected: str, other
         timeout=30,
         check=True,
     )
-    assert about.stdout.startswith(OTHER)
-    assert digest(other_builder, open_workshop, base, "another python") == expected
+    assert about.stdout.startswith(OTHERS)
+    assert digest(other_builder, open_workshop, base, f"another python {about.stdout.split()[0]}") == expected

@@ -5,8 +5,10 @@ The same code on the same data gives the same bits on both sides.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,11 +19,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from docker.errors import ImageNotFound
 from services import RunningRegistry, missing
 from testcontainers.core.container import DockerContainer
 
+from mealkit_builder.remote import open_image
+
 REPOSITORY = Path(__file__).parents[2]
 MEALKIT = str(Path(sys.executable).with_name("mealkit"))
+GOLDEN = Path(__file__).with_name("golden.json")
 RETAIL_DATA = REPOSITORY.parent / "shared" / "data" / "retail" / "retail.csv"
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.slow]
@@ -88,7 +94,8 @@ def road(
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     yield Road(request.param, project, record["url"], record, training, scoring, environment)
-    engine.images.remove(record["url"], force=True)
+    with contextlib.suppress(ImageNotFound):  # a test that ran nothing pulled nothing
+        engine.images.remove(record["url"], force=True)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,32 @@ def results(road: Road, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         }.items():
             road.mealkit(*prefix, mode, *options, "--result", folder / f"{mode}.json", *suffix)
     return folders
+
+
+def test_the_samples_layers_are_golden(road: Road) -> None:
+    """Wheels of the pinned versions give the same layers for ever; what was compiled does for one interpreter.
+
+    New pins (``./task pins``) bring new layers: write them with ``MEALKIT_WRITE_GOLDEN=1``, and look at the difference,
+    in which no layer of an unchanged wheel may stand.
+    """
+    if road.name != "sample":
+        return
+    with open_image(road.url, road.environment) as found:
+        layers = {
+            layer.title: {"digest": layer.digest, "diff_id": layer.diff_id, "kind": layer.kind}
+            for layer in found.pulled.image.layers
+            if layer.kind in ("wheel", "wheels", "bytecode")
+        }
+    made = {"python": platform.python_version(), "machine": platform.machine(), "layers": layers}
+    if os.environ.get("MEALKIT_WRITE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    if golden["machine"] != made["machine"] or not made["python"].startswith(golden["python"].rpartition(".")[0]):
+        pytest.skip("the golden digests are those of another kind of machine, or of another minor version of Python")
+    if golden["python"] != made["python"]:  # another compiler, the same wheels
+        for one in (golden, made):
+            one["layers"] = {title: layer for title, layer in one["layers"].items() if layer["kind"] != "bytecode"}
+    assert made["layers"] == golden["layers"]
 
 
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
