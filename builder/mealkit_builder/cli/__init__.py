@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -102,8 +101,6 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; errors become one message, a hint and their exit status."""
-    # Starting up makes 10^5 objects and no garbage: looking for it in between takes a tenth of a short command.
-    gc.set_threshold(100_000)
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         result: Any = cli.main(
