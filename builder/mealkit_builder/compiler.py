@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import IO
 
+from mealkit._value import dataclass
 from mealkit.errors import BuildError
 
 from .inflate import Buffer
@@ -22,7 +21,7 @@ _AHEAD = 3  # sources that a process has got and not answered
 _WORTH_A_PROCESS = 400_000  # bytes of source: about 20 ms, as long as a process takes to start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """A source to compile.
 
@@ -167,6 +166,8 @@ def _process(interpreter: Interpreter) -> Iterator[subprocess.Popen[bytes]]:
     Raises:
         BuildError: it failed, or worked longer than it may.
     """
+    import tempfile
+
     command, environment = worker_command(interpreter.path)
     with tempfile.TemporaryFile() as errors:
         try:

@@ -22,6 +22,7 @@ def check_components(project: Project, files: Mapping[str, bytes]) -> None:
         ProjectError: a module or class is not there, or a module is no Python.
     """
     named = {**project.components, **{f"inputs.{name}": reference for name, reference in project.inputs.items()}}
+    trees: dict[str, ast.Module] = {}
     for role, reference in named.items():
         module, _, name = reference.partition(":")
         if module.partition(".")[0] not in project.packages:
@@ -34,7 +35,7 @@ def check_components(project: Project, files: Mapping[str, bytes]) -> None:
             hint = f"did you mean {near[0]}:{name}?" if near else "add the file; is it left out by .gitignore?"
             raise ProjectError(f"there is no module {module!r} among the files to pack", where=where, hint=hint)
         try:
-            tree = ast.parse(files[path], path)
+            tree = trees[path] = trees.get(path) or ast.parse(files[path], path)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
             raise ProjectError(

@@ -15,13 +15,16 @@ _KERNEL = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"
 _KNOWN = ("amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Platform:
     """An operating system and an architecture, such as ``linux/amd64``."""
 
     os: str = "linux"
     architecture: str = "amd64"
     variant: str = ""
+
+    def __lt__(self, other: Platform) -> bool:
+        return (self.os, self.architecture, self.variant) < (other.os, other.architecture, other.variant)
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

@@ -183,7 +183,7 @@ def spliced_body(raw: Buffer, size: int, crc: int) -> Body:
     return Body(inflate(raw, size, crc), (raw,), crc)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stream:
     """A large file's content that is never held whole.
 
@@ -282,7 +282,7 @@ class _Sink:
         return "sha256:" + self._hash.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Written:
     """What a finished layer file is: the digest and size of its bytes, and the digest of the tar within."""
 

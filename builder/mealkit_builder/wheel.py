@@ -14,12 +14,12 @@ from mealkit._value import dataclass, field
 from mealkit.errors import WheelError
 
 from .inflate import LARGE, Broken, Buffer, check_crc, crc32, inflate_pieces
-from .pages import Pages
 from .splice import Body, Stream, spliced_body, stored, stored_stream
-from .zip_directory import Unsound, ZipEntry, read_directory
 
 if TYPE_CHECKING:
     from .origin import Origin
+    from .pages import Pages
+    from .zip_directory import ZipEntry
 
 _ENCRYPTED, _STRONG_ENCRYPTED = 0x1, 0x40
 # The specification of RECORD: "sha256 or better".
@@ -185,6 +185,10 @@ def open_wheel(wheel: WheelFile) -> OpenWheel:
             tell another story than the central directory; there is not exactly one ``.dist-info`` folder, or its
             name, METADATA and the file name disagree; RECORD does not list exactly the files that are there.
     """
+    # Naming wheels needs no wheel opened: a warm build goes without what opens them.
+    from .pages import Pages
+    from .zip_directory import Unsound, read_directory
+
     if wheel.path is None:
         refuse(wheel, "", "it was not fetched")
     try:
