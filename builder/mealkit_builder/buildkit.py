@@ -55,6 +55,7 @@ def build_with_buildkit(
     title: str,
     platform: str | None = None,
     report: Callable[[str], None] = lambda line: None,
+    use_cache: bool = True,
 ) -> str:
     """Build a context with BuildKit; returns the image's ID. Secrets are mounted for single steps, and never stored.
 
@@ -66,6 +67,7 @@ def build_with_buildkit(
         title: What is built, for errors.
         platform: Such as ``linux/arm64``.
         report: Told BuildKit's lines.
+        use_cache: Whether steps that BuildKit ran before are taken from its cache.
 
     Raises:
         BuildError: a step failed; the hint has its last lines.
@@ -82,6 +84,7 @@ def build_with_buildkit(
         around = {**environment, "DOCKER_BUILDKIT": "1", "DOCKER_HOST": address, "BUILDKIT_PROGRESS": "plain"}
         command = [_program(around), "build", "--iidfile", str(identity), *arguments]
         command += ["--platform", platform] if platform else []
+        command += [] if use_cache else ["--no-cache"]
         said = _run([*command, "-"], around, context, report, [value for value in secrets.values() if value])
         if said is not None:
             raise BuildError("a step of the Dockerfile failed", where=title, hint="it said:\n" + "\n".join(said))

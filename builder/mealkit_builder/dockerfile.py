@@ -207,6 +207,7 @@ def build_with_engine(
     template: str | None = None,
     platform: str | None = None,
     report: Callable[[str], None] = lambda line: None,
+    use_cache: bool = True,
 ) -> str:
     """Build with the engine; returns the image's ID.
 
@@ -217,6 +218,7 @@ def build_with_engine(
         template: See :func:`render_dockerfile`.
         platform: Such as ``linux/arm64``; the engine needs emulation for another than its own.
         report: Told the engine's lines.
+        use_cache: Whether steps that the engine ran before are taken from its cache.
 
     Raises:
         BuildError: a step failed; the hint has its last lines.
@@ -229,7 +231,7 @@ def build_with_engine(
     api: Any = client.api  # types-docker leaves many of its methods untyped
     with engine_errors("the engine cannot build the image", plan.base, registry=True):
         for line in api.build(fileobj=context, custom_context=True, rm=True, forcerm=True, decode=True,
-                              platform=platform):  # fmt: skip
+                              platform=platform, nocache=not use_cache):  # fmt: skip
             text = str(line.get("stream", "")).rstrip()
             if text:
                 said = [*said, text][-_SAID_LINES:]

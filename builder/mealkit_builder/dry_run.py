@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from mealkit._value import asdict, dataclass
+from mealkit._value import asdict, dataclass, replace
+from mealkit.errors import UsageError
 
 from .base import Base, write_python
-from .image import Image
 from .ingredient import Ingredient
 from .layer import Layer
-from .need import Need
+from .order import Order, open_order
 from .place import Places
+from .preparation import Preparation
+from .progress import Reporter, Silent
 from .pull import Pulled
 from .reason import Reasons
 from .reference import Reference
 from .registry import Repository
+from .request import BuildRequest
 from .store import Store
 from .tier import Known, Tiers
 
@@ -100,30 +104,48 @@ class Plan:
         return {**asdict(self), "bytes": totals, "exact": self.exact, "download": download}
 
 
-def plan_image(
-    base: Base,
-    base_name: str,
-    need: Need,
-    last: Pulled | None,
-    tiers: Tiers,
-    store: Store,
-    assemble: Callable[[Sequence[Layer]], Image],
-    *,
-    use_cache: bool,
-) -> tuple[PlannedImage, dict[str, int]]:
-    """What a build would do for one platform, and the wheels that it would fetch.
+def plan_build(request: BuildRequest, reporter: Reporter | None = None) -> Plan:
+    """What a build of this request would do; nothing is written but to the cache of this machine.
 
-    Args:
-        base: What the image stands on.
-        base_name: As the user wrote it.
-        need: What it needs above the base.
-        last: The image that the tag names.
-        tiers: Knows further layers.
-        store: Has this machine's index.
-        assemble: Makes the image of its layers above the base.
-        use_cache: Whether what is known is used.
+    Raises:
+        LockError: there is no lock that fits: a dry run makes none.
+        UsageError: the image is to be built by the engine ``docker``.
+        MealkitError: whatever would stop the build before it makes or moves layers.
     """
-    target = tiers.target
+    order = open_order(replace(request, locked=True), reporter or Silent())
+    try:
+        return _plan(order)
+    finally:
+        order.close()
+
+
+def _plan(order: Order) -> Plan:
+    if order.request.engine == "docker":
+        raise UsageError(
+            "a dry run needs the engine oci: what docker would do, only docker knows",
+            where=str(order.project.file),
+            hint="leave --dry-run out",
+        )
+    prepared = Preparation(order)
+    downloads: dict[str, int] = {}
+    images = []
+    with ThreadPoolExecutor(4, "mealkit-ask") as executor:
+        prepared.begin(executor)
+        for platform in order.platforms:
+            base = prepared.base(platform)
+            try:
+                planned, missing = _image(order, prepared, base)
+            finally:
+                base.close()
+            images.append(planned)
+            downloads |= missing
+    return Plan(order.target.name, order.tags, tuple(images), downloads)
+
+
+def _image(order: Order, prepared: Preparation, base: Base) -> tuple[PlannedImage, dict[str, int]]:
+    """What a build would do for one platform, and the wheels that it would fetch."""
+    need, last = prepared.need(base), prepared.last(base.platform)
+    tiers, store, use_cache = order.tiers, order.store, order.request.use_cache
     there = {layer.key: layer for layer in last.image.layers if layer.key} if last is not None else {}
     unknown = [one for one in need.ingredients if one.key not in there]
     found = tiers.look(unknown, need.ingredients, mount=False) if use_cache else {}
@@ -131,10 +153,10 @@ def plan_image(
         None if last is None else last.image,
         need.packages,
         write_python(base),
-        lambda digest: store.blob_path(digest).open("rb") if store.has_blob(digest) else target.open_blob(digest),
+        lambda digest: store.blob_path(digest).open("rb") if store.has_blob(digest) else order.target.open_blob(digest),
         lambda digest: store.blob_path(digest).open("rb"),
     )
-    planned = _base_layers(base, base_name, last, tiers, store, reasons)
+    planned = _base_layers(base, order.base_name, last, tiers, store, reasons)
     layers: list[Layer | None] = []
     downloads: dict[str, int] = {}
     for one in need.ingredients:
@@ -143,7 +165,7 @@ def plan_image(
         planned.append(plan)
         downloads |= {wheel.filename: wheel.size for wheel in one.wheels if wheel.filename in plan.download}
     known = [layer for layer in layers if layer is not None]
-    digest = assemble(known).digest if len(known) == len(layers) else None
+    digest = prepared.assemble(base, need, known).digest if len(known) == len(layers) else None
     unchanged = digest is not None and last is not None and last.manifest_digest == digest
     return PlannedImage(str(base.platform), tuple(planned), digest, unchanged), downloads
 

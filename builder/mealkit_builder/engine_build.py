@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mealkit.errors import UsageError, storage_error
@@ -26,29 +25,16 @@ from .dockerfile import (
 from .engine import connect, engine_address, engine_errors
 from .engine_base import engine_image
 from .image import MANIFEST, Image
-from .layout import Layout
-from .progress import Reporter
 from .push import Moves, PushReport, push_image
-from .reference import LayoutLocation, Reference
-from .registry import Repository
-from .store import Store
+from .reference import LayoutLocation
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from .order import Order
 
-def build_in_engine(
-    image: Image,
-    base: Base,
-    project: Project,
-    target: Repository | Layout,
-    location: Reference | LayoutLocation,
-    tags: Sequence[str],
-    store: Store,
-    environment: Mapping[str, str],
-    reporter: Reporter,
-    secrets: Mapping[str, bytes] = MappingProxyType({}),
-) -> PushReport:
+
+def build_in_engine(order: Order, image: Image, base: Base) -> PushReport:
     """Build a Dockerfile that unpacks the image's own layers on the base, and push what the engine made of it.
 
     The engine makes layers of its own from them, and so another digest, with its own times: two builds differ.
@@ -58,30 +44,32 @@ def build_in_engine(
         BuildError: a step of the Dockerfile failed.
         RegistryError: the registry refused.
     """
-    client = connect(environment)
+    location, store, report = order.location, order.store, order.reporter.stage
+    client = connect(order.environment)
     try:
-        from_name = base_in_engine(client, base, reporter.stage)
-        plan = plan_dockerfile(image, base.image, from_name, project.image.apt, tuple(secrets))
+        from_name = base_in_engine(client, base, report)
+        plan = plan_dockerfile(image, base.image, from_name, order.project.image.apt, tuple(order.request.secrets))
         files = context_files(plan, store.blob_path)
         platform = str(image.platform)
-        if secrets:
-            made = _with_secrets(client, plan, files, project, platform, secrets, environment, reporter)
+        if order.request.secrets:
+            made = _with_secrets(order, client, plan, files, platform)
         else:
             made = build_with_engine(
-                plan, files, client, template=_template(project), platform=platform, report=reporter.stage
-            )
+                plan, files, client, template=_template(order.project), platform=platform, report=report,
+                use_cache=order.request.use_cache,
+            )  # fmt: skip
         if isinstance(location, LayoutLocation):
-            built = engine_image(made, store, environment)
-            return push_image(built, target, lambda digest: store.blob_path(digest).open("rb"), tags=tags)
-        credentials = find_credentials(location.host, environment)
-        digest = push_with_engine(client, made, location, tags, credentials, reporter.stage)
+            built = engine_image(made, store, order.environment)
+            return push_image(built, order.target, lambda digest: store.blob_path(digest).open("rb"), tags=order.tags)
+        credentials = find_credentials(location.host, order.environment)
+        digest = push_with_engine(client, made, location, order.tags, credentials, report)
     finally:
         client.close()
     return PushReport(
         digest=digest,
-        url=target.url(digest),
+        url=order.target.url(digest),
         media_type=MANIFEST,
-        tags=tuple(tags),
+        tags=order.tags,
         platforms=((image.platform, digest),),
         reused=Moves(),
         mounted=Moves(),
@@ -90,17 +78,10 @@ def build_in_engine(
 
 
 def _with_secrets(
-    client: DockerClient,
-    plan: DockerfilePlan,
-    files: Mapping[str, Path],
-    project: Project,
-    platform: str,
-    secrets: Mapping[str, bytes],
-    environment: Mapping[str, str],
-    reporter: Reporter,
+    order: Order, client: DockerClient, plan: DockerfilePlan, files: Mapping[str, Path], platform: str
 ) -> str:
     """The image's ID, built by BuildKit, which alone can lend a step a secret."""
-    address = engine_address(environment)
+    address = engine_address(order.environment)
     assert address is not None  # it has just answered
     api: Any = client.api
     name = None
@@ -111,13 +92,14 @@ def _with_secrets(
         plan = replace(plan, base=name)
     try:
         return build_with_buildkit(
-            build_context(plan, files, _template(project)),
-            secrets,
-            environment,
+            build_context(plan, files, _template(order.project)),
+            order.request.secrets,
+            order.environment,
             address,
             title=plan.title,
             platform=platform,
-            report=reporter.stage,
+            report=order.reporter.stage,
+            use_cache=order.request.use_cache,
         )
     finally:
         if name is not None:

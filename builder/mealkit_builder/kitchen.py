@@ -57,6 +57,10 @@ class Tally:
         if way == "uploaded":
             self.sent += layer.size
 
+    def restarted(self) -> Tally:
+        """The tally of a build that begins anew: how layers come is counted afresh, what has moved has moved."""
+        return Tally(sent=self.sent, downloaded=self.downloaded, new=self.new, told=self.told)
+
     def settle(self, moved: Mapping[str, Moved]) -> None:
         """Count the layers that were left, as they came at last; their bytes are in the push's own report."""
         for layer in self.left:

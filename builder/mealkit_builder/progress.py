@@ -27,6 +27,9 @@ class Reporter(Protocol):
     def layer(self, way: Moved) -> None:
         """A layer is at its place, in this way."""
 
+    def restart(self) -> None:
+        """The build begins anew: what was told of bytes and layers no longer counts."""
+
     def note(self, text: str) -> None:
         """Something that the user should know, though nothing failed."""
 
@@ -47,6 +50,9 @@ class Silent:
         """Nothing."""
 
     def layer(self, way: Moved) -> None:
+        """Nothing."""
+
+    def restart(self) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:

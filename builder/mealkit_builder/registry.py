@@ -17,7 +17,8 @@ from .parse import MANIFEST_TYPES, json_object
 from .reference import Reference
 from .refusal import codes, refusal
 from .target import MissingBlobError, Moved, Progress
-from .transport import Body, Fault, Reply, Transport
+from .transport import Fault, Reply, Transport
+from .upload import Upload
 
 _ACCEPT = ", ".join(MANIFEST_TYPES)
 _MANIFEST_LIMIT = 4 << 20  # the distribution specification's advice to registries
@@ -189,7 +190,7 @@ class Repository:
         if session == "mounted":
             return "mounted"
         with self._naming(f"cannot upload {digest}", digest):
-            self._upload(digest, Body(read, size, progress), session)
+            self._upload(digest, Upload(read, size, progress), session)
         return "uploaded"
 
     def named_digest(self, reference: str) -> str:
@@ -317,7 +318,7 @@ class Repository:
         # Some registries have answered 201 to a mount that they did not do, so look.
         return "mounted" if reply.status == 201 and self.has_blob(digest) else None
 
-    def _upload(self, digest: str, body: Body, session: str | None) -> None:
+    def _upload(self, digest: str, body: Upload, session: str | None) -> None:
         """Send a blob in one request; a broken upload is never resumed but begun afresh.
 
         docker-registry answers 404 to a PATCH or PUT that continues a cut one, and forgets its sessions when it

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from mealkit._value import dataclass
@@ -20,6 +20,7 @@ from .auth import Authenticator
 from .credentials import find_credentials
 from .redact import redact
 from .reference import Reference, uses_http
+from .upload import Upload
 
 if TYPE_CHECKING:
     import urllib3
@@ -35,7 +36,6 @@ _PAUSE = 0.2  # seconds, before the second try; four times as long before the th
 _LONG_PAUSE = 1.0  # the same where nobody answered: a registry that is started again needs a moment
 LONGEST_WAIT = 20.0  # seconds; a registry that asks for more is left alone until the next run
 _RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
-_BLOCK = 1 << 20
 _log = logging.getLogger("mealkit_builder.transport")
 
 
@@ -64,56 +64,6 @@ class Reply:
     data: bytes
     url: str
     stream: urllib3.BaseHTTPResponse | None = None
-
-
-class Body:
-    """A blob on its way up; can be opened again for another try.
-
-    Args:
-        read: Opens the blob's bytes from the start.
-        size: How many they are.
-        progress: Told of each block; a negative number takes back what a failed try had moved.
-    """
-
-    def __init__(self, read: Callable[[], BinaryIO], size: int, progress: Callable[[int], None] | None = None) -> None:
-        self._open, self.size, self._progress = read, size, progress
-        self.failure: Exception | None = None
-        self._moved = 0
-
-    @contextmanager
-    def reader(self) -> Iterator[io.RawIOBase]:
-        """The bytes for one try."""
-        if self._progress and self._moved:
-            self._progress(-self._moved)
-        self._moved = 0
-        self.failure = None
-        with self._open() as file:
-            yield _Reader(self, file)
-
-    def take(self, file: BinaryIO, size: int) -> bytes:
-        """The next block; a failure of ours is kept, because urllib3 would call it one of the connection."""
-        try:
-            block = file.read(size if size > 0 else _BLOCK)
-            if not block and self._moved < self.size:
-                raise RegistryError(
-                    f"a blob ended after {self._moved} of {self.size} bytes",
-                    hint="mealkit's cache was changed: remove it and build again",
-                )
-        except Exception as error:
-            self.failure = error
-            raise
-        self._moved += len(block)
-        if self._progress and block:
-            self._progress(len(block))
-        return block
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, body: Body, file: BinaryIO) -> None:
-        self._body, self._file = body, file
-
-    def read(self, size: int = -1) -> bytes:
-        return self._body.take(self._file, size)
 
 
 class Transport:
@@ -214,7 +164,7 @@ class Transport:
         *,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        body: bytes | Body | None = None,
+        body: bytes | Upload | None = None,
         stream: bool = False,
         limit: int = 1 << 25,
     ) -> Reply:
@@ -273,7 +223,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         authorization: str | None,
-        body: bytes | Body | None,
+        body: bytes | Upload | None,
         stream: bool,
         limit: int,
     ) -> Reply:
@@ -282,7 +232,7 @@ class Transport:
             sent["Authorization"] = authorization
         begin = self._clock()
         with self._errors(url, body):
-            if isinstance(body, Body):
+            if isinstance(body, Upload):
                 sent |= {"Content-Length": str(body.size), "Content-Type": "application/octet-stream"}
                 with body.reader() as reader:
                     response = self._open(method, url, sent, reader)
@@ -347,7 +297,7 @@ class Transport:
         return self._pools[origin]
 
     @contextmanager
-    def _errors(self, url: str, body: bytes | Body | None = None) -> Iterator[None]:
+    def _errors(self, url: str, body: bytes | Upload | None = None) -> Iterator[None]:
         """Turn urllib3's errors into ours."""
         from urllib3 import exceptions
 
@@ -357,7 +307,7 @@ class Transport:
             raise
         except Exception as error:
             where = redact(url)
-            if isinstance(body, Body) and body.failure is not None:
+            if isinstance(body, Upload) and body.failure is not None:
                 raise body.failure from None
             if isinstance(error, exceptions.SSLError) and "EOF" not in str(error):  # an EOF is a broken connection
                 raise RegistryError(

@@ -12,8 +12,7 @@ import pytest
 from workshop import Workshop, make_base
 
 from mealkit.errors import LockError, UsageError
-from mealkit_builder.build import plan_build
-from mealkit_builder.dry_run import Plan
+from mealkit_builder.dry_run import Plan, plan_build
 from mealkit_builder.testing import MemoryRegistry
 
 WHERE = "team/tiny"

@@ -6,9 +6,10 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from services import RunningRegistry
@@ -16,7 +17,10 @@ from workshop import Workshop
 
 from mealkit.errors import EngineError, UsageError
 from mealkit.spec import LABEL
+from mealkit_builder.build import build
 from mealkit_builder.buildkit import build_with_buildkit, parse_secrets
+from mealkit_builder.dockerfile import DockerfilePlan, build_context, build_with_engine
+from mealkit_builder.engine import engine_address
 from mealkit_builder.layout import Layout
 from mealkit_builder.pull import pull_image
 from mealkit_builder.reference import parse_reference
@@ -52,6 +56,53 @@ def test_to_a_layout_folder(workshop: Workshop, engine: Any, tmp_path: Path) -> 
     pulled = pull_image(Layout(tmp_path / "out"), "latest")
     assert pulled is not None
     assert LABEL in pulled.image.config.label_map
+
+
+@pytest.mark.engine
+def test_no_cache_is_the_engines_too(engine: Any, bookworm: str) -> None:
+    made: set[str] = set()
+    probe = DockerfilePlan("probe", bookworm, (), (), (), "0:0", ("true",))
+    template = '{% extends "Dockerfile.jinja" %}{% block system %}RUN date +%s%N > /made\n{% endblock %}'
+    context = b"".join(build_context(probe, {}, template))
+    address = engine_address(os.environ)
+    assert address is not None
+
+    def classic(use_cache: bool) -> str:
+        return build_with_engine(probe, {}, engine, template=template, use_cache=use_cache)
+
+    def buildkit(use_cache: bool) -> str:
+        secrets = {"token": b"canary"}
+        return build_with_buildkit([context], secrets, os.environ, address, title="probe", use_cache=use_cache)
+
+    try:
+        for way in (classic, buildkit):
+            first, again, anew = (way(use_cache) for use_cache in (True, True, False))
+            made |= {first, again, anew}
+            assert first == again, "the engine's cache has the step"
+            assert anew != first
+    finally:
+        for image in made:
+            engine.api.remove_image(image, force=True)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["build_with_engine", "build_with_buildkit"])
+def test_a_build_without_the_cache_says_so_to_the_engine(
+    workshop: Workshop, engine: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = workshop.recipe("anew")
+    secrets = {"token": b"canary"} if name == "build_with_buildkit" else {}
+    told: list[bool] = []
+
+    def build_with(*arguments: object, use_cache: bool, **options: object) -> NoReturn:
+        told.append(use_cache)
+        raise EngineError("enough", where=name, hint="")
+
+    monkeypatch.setattr(f"mealkit_builder.engine_build.{name}", build_with)
+    for use_cache in (True, False):
+        with pytest.raises(EngineError, match="enough"):
+            build(workshop.request(root, engine="docker", use_cache=use_cache, secrets=secrets))
+    assert told == [True, False]
 
 
 @pytest.mark.parametrize("line", ['apt = ["libgomp1"]', 'dockerfile = "Dockerfile.jinja"'])

@@ -19,6 +19,7 @@ from mealkit_builder.layout import Layout
 from mealkit_builder.progress import Silent
 from mealkit_builder.pull import pull_image
 from mealkit_builder.record import ImageRecord
+from mealkit_builder.target import Moved
 from mealkit_builder.testing import MemoryRegistry
 
 
@@ -62,10 +63,20 @@ def wheels_come_back(workshop: Workshop) -> Iterator[None]:
 
 
 class Noting(Silent):
-    """A reporter that keeps the notes."""
+    """A reporter that keeps the notes, and counts layers."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.awaited, self.came = 0, 0
+
+    def layers(self, count: int) -> None:
+        self.awaited += count
+
+    def layer(self, way: Moved) -> None:
+        self.came += 1
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -256,6 +267,8 @@ def test_a_layer_of_the_last_image_that_the_registry_has_removed_is_made_again(
         "something that was known is gone from the registry or the cache"
     ]
     assert memory.tag_digests["team/tiny"]["latest"] == record.digest
+    assert sum(record.layers.values()) == 4
+    assert reporter.awaited == reporter.came == 5, "the base's layer too, and none is counted for both tries"
 
 
 def test_a_registry_that_refuses_the_second_time_too_is_told(workshop: Workshop, memory: MemoryRegistry) -> None:

@@ -101,6 +101,16 @@ def test_a_terminal_sees_bytes_rate_time_left_and_layers(make: Make, clock: Cloc
     assert screen().getvalue().endswith("\r\x1b[K")
 
 
+def test_a_build_that_begins_anew_is_counted_anew(make: Make, clock: Clock) -> None:
+    reporter = make()
+    fill(reporter, clock)
+    reporter.restart()
+    assert reporter.line(199) == "making layers"
+    fill(reporter, clock)
+    assert "4.0 MB of 10.0 MB" in screen().last()
+    assert "layers 4/12 (2 reused, 1 mounted, 1 uploaded)" in screen().last()
+
+
 def test_what_matters_less_goes_first_where_the_terminal_is_narrow(make: Make, clock: Clock) -> None:
     reporter = make()
     fill(reporter, clock)

@@ -10,15 +10,15 @@ from ._output import print_json, size_text
 from ._progress import TerminalReporter
 
 if TYPE_CHECKING:
-    from mealkit_builder.build import BuildRequest
     from mealkit_builder.dry_run import Plan, PlannedLayer
+    from mealkit_builder.request import BuildRequest
 
 _COLOURS = {"reused": "green", "mounted": "cyan", "uploaded": "yellow"}
 
 
 def run_dry(request: BuildRequest, reporter: TerminalReporter, as_json: bool) -> None:
     """Plan a build and print the plan."""
-    from mealkit_builder.build import plan_build
+    from mealkit_builder.dry_run import plan_build
 
     try:
         plan = plan_build(request, reporter)

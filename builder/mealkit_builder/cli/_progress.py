@@ -47,13 +47,16 @@ class TerminalReporter:
         self._clock = clock
         self._lock = threading.RLock()
         self._stage = ""
+        self._count_from_zero()
+        self._drawn = self._began = self._last_byte = clock()
+        self._due = self._began + _FIRST_LINE
+        self._stopped: threading.Event | None = None
+
+    def _count_from_zero(self) -> None:
         self._bytes: dict[Moving, list[int]] = {"download": [0, 0], "upload": [0, 0]}
         self._layers = 0
         self._ways: dict[Moved, int] = {"reused": 0, "mounted": 0, "uploaded": 0}
         self._samples: deque[tuple[float, int]] = deque()
-        self._drawn = self._began = self._last_byte = clock()
-        self._due = self._began + _FIRST_LINE
-        self._stopped: threading.Event | None = None
 
     def stage(self, text: str) -> None:
         """Show the stage's name."""
@@ -84,6 +87,11 @@ class TerminalReporter:
         with self._lock:
             self._ways[way] += 1
         self._draw()
+
+    def restart(self) -> None:
+        """Count from zero again."""
+        with self._lock:
+            self._count_from_zero()
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
