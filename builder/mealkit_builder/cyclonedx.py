@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any, cast, get_args
 
@@ -121,11 +120,3 @@ def _read(value: dict[str, Any]) -> Component:
 
 def _properties(value: dict[str, Any]) -> dict[str, str]:
     return {str(one["name"]): str(one["value"]) for one in value.get("properties", ())}
-
-
-def is_cyclonedx(data: bytes) -> bool:
-    """Whether these bytes are a CycloneDX document."""
-    try:
-        return bool(json.loads(data).get("bomFormat") == "CycloneDX")
-    except (ValueError, AttributeError):
-        return False

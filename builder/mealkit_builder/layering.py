@@ -13,7 +13,7 @@ from mealkit.errors import WheelError
 from .layer import Layer, layer_key
 from .store import Store
 from .tree import DirEntry, FileEntry, LinkEntry, file_node, tree_layer, write_layer
-from .wheel import WheelFile, open_wheel
+from .wheel import WheelFile
 
 if TYPE_CHECKING:
     from .placement import Placed
@@ -174,6 +174,7 @@ def placed_files(wheel: WheelFile, minor: str) -> tuple[Placed, ...]:
 def _placed(wheel: WheelFile, stamp: tuple[int, ...], minor: str) -> tuple[Placed, ...]:
     """A wheel's files; remembered, for its layer, its bytecode and the search for conflicts all begin with them."""
     from .placement import place  # brings installer along, which naming layers does not need
+    from .wheel_reader import open_wheel
 
     return place(open_wheel(wheel), minor)
 

@@ -20,7 +20,6 @@ from mealkit.project import Project
 from .note import Notes, noted_inputs, read_notes, with_notes
 from .own import own_requirements
 from .redact import redact
-from .relock import is_settled, worth_a_try
 from .requirement import check_no_secret, relative_paths, requirements, source_inputs, without_credentials, write_input
 
 LOCK_NAME = "pylock.toml"
@@ -115,6 +114,8 @@ def _older_notes(path: Path) -> Notes:
 
 def _resolve(project: Project, path: Path, environment: Mapping[str, str], upgrade: bool) -> str:
     """The text of a new lock, made in a folder of its own."""
+    from .relock import is_settled, worth_a_try  # most builds have a lock that fits
+
     with tempfile.TemporaryDirectory(prefix="mealkit-lock-") as name:
         folder = Path(name)
         output = folder / LOCK_NAME

@@ -26,7 +26,8 @@ from mealkit.errors import ProjectError
 from .layering import VENV, site_packages
 from .own import DISTRIBUTIONS
 from .splice import Body, Stream, stored_body
-from .wheel import WHITEOUT, OpenWheel, WheelEntry, WheelFile, read_text, refuse
+from .wheel import WheelFile
+from .wheel_reader import WHITEOUT, OpenWheel, WheelEntry, read_text, refuse
 
 if TYPE_CHECKING:
     import os

@@ -24,7 +24,6 @@ from mealkit.errors import EngineError, NotFoundError, UsageError, storage_error
 from mealkit_runtime import RECIPE_FILE
 
 from .container import RunOptions
-from .image import Image
 from .layering import VENV, site_packages
 from .location import open_location
 from .mounts import Mount, make_outputs, plan_mounts
@@ -91,7 +90,7 @@ def run_process(
         with using(root):
             return _call(_isolated(tools, root, program, mounted.mounts, closed), {"HOME": "/", **env})
     report("process runner: relocated, with nothing closed off (this machine gives its users no namespaces)")
-    program = [str(_relocated_venv(pulled.image, root) / "bin/python"), "-I", "-B", "-m", "mealkit_runtime"]
+    program = [str(_relocated_venv(root) / "bin/python"), "-I", "-B", "-m", "mealkit_runtime"]
     with using(root):
         return _call([*program, mode, *arguments], _relocated_environment(env, root, environment))
 
@@ -147,7 +146,7 @@ def _isolated(
     return [tools["unshare"], *flags, "--", tools["sh"], "-c", "\n".join(lines)]
 
 
-def _relocated_venv(image: Image, root: Path) -> Path:
+def _relocated_venv(root: Path) -> Path:
     """A virtual environment over the unpacked interpreter; its ``python`` is a script that starts the image's loader.
 
     So ``sys.executable`` works for worker processes too.

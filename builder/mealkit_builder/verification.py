@@ -32,11 +32,11 @@ def good_signatures(evidence: Evidence, identity: Identity) -> tuple[Signature, 
     """
     good = tuple(one for one in evidence.own.signatures if one.digest == evidence.digest and identity(one.identity))
     if not good:
-        raise _refusal(evidence, identity)
+        raise _refusal(evidence)
     return good
 
 
-def _refusal(evidence: Evidence, identity: Identity) -> VerificationError:
+def _refusal(evidence: Evidence) -> VerificationError:
     """The error for an image without a good signature: the nearest miss is told."""
     own = evidence.own
     of_this = [one for one in own.signatures if one.digest == evidence.digest]

@@ -40,7 +40,8 @@ from mealkit_builder.selection import select_wheels
 from mealkit_builder.store import Store
 from mealkit_builder.tar_reader import TAR_LAYER, BadLayer, read_layer
 from mealkit_builder.transport import _retry_after
-from mealkit_builder.wheel import WheelFile, open_wheel
+from mealkit_builder.wheel import WheelFile
+from mealkit_builder.wheel_reader import open_wheel
 from mealkit_builder.zip_directory import Unsound, read_directory
 
 FOLDER = Path(tempfile.mkdtemp(prefix="mealkit-fuzz-"))

@@ -19,7 +19,8 @@ from wheels_for_tests import contents, make_wheel, patched, record_hash, wheel_f
 from mealkit.errors import WheelError
 from mealkit_builder.layering import Group, build_wheel_layer
 from mealkit_builder.store import Store
-from mealkit_builder.wheel import WheelFile, open_wheel
+from mealkit_builder.wheel import WheelFile
+from mealkit_builder.wheel_reader import open_wheel
 
 Maker = Callable[[Path], WheelFile]
 GOOD = {"demo/__init__.py": "x = 1\n", "demo/data.bin": bytes(1000) + b"DATA"}
