@@ -80,7 +80,9 @@ def source(tmp_path: Path) -> Source:
 
 
 def test_a_command_is_timed_and_its_memory_told(tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", "b = bytearray(400_000_000); print('hi')"], {}, tmp_path)
+    done = run(
+        [sys.executable, "-c", "b = bytearray(400_000_000); print('hi'); import time; time.sleep(1)"], {}, tmp_path
+    )
     assert 0 < done.seconds < 20
     assert done.peak > 400_000_000
     small = run([sys.executable, "-c", "import time; time.sleep(0.3)"], {}, tmp_path)

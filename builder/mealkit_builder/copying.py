@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
-from mealkit.errors import NotFoundError
+from mealkit.errors import NotFoundError, Stopped
 
 from .layout import Layout
 from .location import open_location
@@ -98,11 +98,17 @@ def _copy_blobs(blobs: Mapping[str, int], source: Place, target: Place, reporter
     reporter.expect("upload", sum(blobs.values()))
     reporter.layers(len(blobs))
 
+    cancelled: list[bool] = []
+
+    def moved(count: int) -> None:
+        if cancelled:  # a connection that was opened just now was not cut with the others
+            raise Stopped("the copy was given up", where=target.name)
+        reporter.moved("upload", count)
+
     def copy(blob: tuple[str, int]) -> int:
+        moved(0)
         digest, size = blob
-        way = target.put_blob(
-            digest, size, partial(source.open_blob, digest), progress=lambda count: reporter.moved("upload", count)
-        )
+        way = target.put_blob(digest, size, partial(source.open_blob, digest), progress=moved)
         if way != "uploaded":
             reporter.expect("upload", -size)
         reporter.layer(way)
@@ -113,6 +119,7 @@ def _copy_blobs(blobs: Mapping[str, int], source: Place, target: Place, reporter
         try:
             sizes = [job.result() for job in wait(jobs, return_when=FIRST_EXCEPTION).done]
         except BaseException:
+            cancelled.append(True)
             pool.shutdown(wait=False, cancel_futures=True)
             for place in (source, target):
                 place.close()  # wakes the threads that wait for the network

@@ -301,7 +301,7 @@ def a_reader_with_a_token(scene: Scene) -> None:
     scene.log_in("eve", "peeks")
 
 
-@case(75, "registry-fault", said="broke", where="team/tiny/manifests", hint="try again")
+@case(75, "registry-fault", said="broke", where="/team/tiny", hint="run the same command again")
 def a_registry_that_hangs_up(scene: Scene) -> None:
     scene.registry.fail_next("reset", times=99, method="PUT", path_contains="/manifests/")
 

@@ -56,7 +56,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("size", ["4k", "32k", "256k", "500k"])
+@pytest.mark.parametrize("size", ["4k", "32k", "256k", "300k"])
 def test_a_full_cache(workshop: Workshop, disk: Disk, size: str) -> None:
     root, cache = workshop.recipe(), disk("cache", size)
     small = workshop.having(MEALKIT_CACHE=str(cache))
@@ -67,7 +67,7 @@ def test_a_full_cache(workshop: Workshop, disk: Disk, size: str) -> None:
     assert Layout(images).list_tags() == ()
 
 
-@pytest.mark.parametrize("size", ["4k", "32k", "256k", "500k"])
+@pytest.mark.parametrize("size", ["4k", "32k", "256k", "300k"])
 def test_a_full_layout_folder(workshop: Workshop, disk: Disk, size: str) -> None:
     root, images = workshop.recipe(), disk("images", size)
     refused(workshop.mealkit("build", "-C", root, "--to", f"oci:{images}", "--json"), images)
