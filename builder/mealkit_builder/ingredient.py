@@ -157,9 +157,17 @@ def recipe_ingredients(
         *(_tree("recipe", name, {name: files[name]}, (), minor, compiler, store) for name in large),
         _tree("recipe", title, rest, further, minor, compiler, store),
     )
+    if compiler is not None:
+        there = [name for name, one in zip(large, made, strict=False) if _here(one, store)]
+        compiler.leave(f"{site_packages(minor)}/{name}" for name in there)
     if store.known_layer(made[-1].key) is None:  # it was right when it was made, and is the same
         check_components(project, files)
     return made
+
+
+def _here(one: Ingredient, store: Store) -> bool:
+    layer = store.known_layer(one.key)
+    return layer is not None and store.has_blob(layer.digest)
 
 
 def _sources(files: Mapping[str, bytes], minor: str) -> dict[str, bytes]:
@@ -168,24 +176,34 @@ def _sources(files: Mapping[str, bytes], minor: str) -> dict[str, bytes]:
 
 
 class _Compiler:
-    """Compiles some sources when the first of their layers is made, all at once: a process costs more than a file."""
+    """Compiles sources when the first of their layers is made, all at once: a process costs more than a file."""
 
     def __init__(self, sources: Mapping[str, bytes], interpreter: Interpreter) -> None:
         self.interpreter = interpreter
         self._sources = sources
         self._lock = threading.Lock()
-        self._compiled: dict[str, bytes] | None = None
+        self._left: set[str] = set()
+        self._asked: set[str] = set()
+        self._compiled: dict[str, bytes] = {}
+
+    def leave(self, paths: Iterable[str]) -> None:
+        """Compile these only when they are asked for: their layers are here."""
+        self._left.update(paths)
 
     def bytecode(self, paths: Iterable[str]) -> Iterator[FileEntry]:
         """The bytecode of those of our sources that have one, as files of an image."""
         from .bytecode import bytecode_path, compile_tree
 
+        wanted = [path for path in paths if path in self._sources]
         with self._lock:
-            if self._compiled is None:
-                self._compiled = compile_tree(self._sources, self.interpreter)
-        for path in paths:
+            if not self._asked.issuperset(wanted):
+                now = {path: data for path, data in self._sources.items() if path in wanted or path not in self._left}
+                now = {path: data for path, data in now.items() if path not in self._asked}
+                self._asked.update(now)
+                self._compiled |= compile_tree(now, self.interpreter)
+        for path in wanted:
             name = bytecode_path(path, self.interpreter.minor)
-            if path in self._sources and name in self._compiled:
+            if name in self._compiled:
                 yield FileEntry(name, self._compiled[name])
 
 

@@ -5,19 +5,21 @@ But for the recipe's own: nearly every build needs that anew, and it is made whi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from mealkit._value import replace
-from mealkit.errors import BaseImageError, LockError, ProjectError
+from mealkit.errors import BaseImageError, LockError, MealkitError, ProjectError
 
 from .assembly import BASE_PYTHON_LABEL, assemble
 from .base import Base, BasePython, CachedSource, read_python, resolve_base, write_python
 from .describing import SOURCE_LABEL, Described, describe_project
+from .guess import Guess
 from .image import Image
 from .ingredient import Ingredient, recipe_ingredients
-from .interpreter import Interpreter
+from .interpreter import Interpreter, remembered_interpreter
 from .layer import Layer
 from .lock import LOCK_NAME, Lock, make_lock, read_lock
 from .need import Need, compiler_for, gather
@@ -34,6 +36,8 @@ from .wheel import WheelFile
 
 if TYPE_CHECKING:
     from .debian.pin import Pins
+
+_Begun = tuple[tuple[Ingredient, ...], list[Future[None]]]
 
 
 class Preparation:
@@ -59,6 +63,8 @@ class Preparation:
         self.trust = order.request.use_cache
         self.named = ""
         self._lock_is_new = False
+        self._guesses: dict[Platform, Guess] = {}
+        self._ahead: dict[tuple[str, Interpreter | None], _Begun] = {}
 
     def begin(self, executor: ThreadPoolExecutor) -> None:
         """Ask the network and git, in threads of ``executor``, beside the work that needs neither.
@@ -76,6 +82,9 @@ class Preparation:
         self._pins = self._debian_pins()
         # After the lock: one that is made just now is a change of the source for this build, as for the next.
         self._ask_revision()
+        self._ahead.clear()
+        for platform in order.platforms:
+            self._guess(platform)
 
     def last(self, platform: Platform) -> Pulled | None:
         """The image that the first tag names now: all its layers are in the repository."""
@@ -84,7 +93,7 @@ class Preparation:
     def base(self, platform: Platform) -> Base:
         """What the image stands on."""
         order = self.order
-        return resolve_base(
+        base = resolve_base(
             order.request.base_pin or order.base_name,
             platform,
             order.project.image,
@@ -93,13 +102,15 @@ class Preparation:
             lambda key: _recall(key, self.last(platform)),
             self._pins,
         )
+        self._guesses[platform].note(base.python, order.store)
+        return base
 
     def need(self, base: Base) -> Need:
         """What the image needs above its base; the recipe's own layers are made meanwhile."""
         order, spec = self.order, self.described.spec
         interpreter = self._interpreter(base.python)
-        recipe = recipe_ingredients(order.project, spec, base.python.minor, interpreter, order.store)
-        ahead = [self._executor.submit(self._make_ahead, one) for one in recipe]
+        minor = base.python.minor
+        recipe, ahead = self._ahead.get((minor, interpreter)) or self._begun(minor, interpreter)
         if base.debian is not None:
             base.debian.reporter = order.reporter
         need = self._recalled(base, interpreter, recipe)
@@ -190,6 +201,26 @@ class Preparation:
         if not self.order.request.bytecode:
             return None
         return compiler_for(python, self.order.environment, self.order.store, self.order.reporter)
+
+    def _guess(self, platform: Platform) -> None:
+        """Begin with the recipe's layers for the Python that the base had last time, while the base is asked for."""
+        order = self.order
+        guess = self._guesses[platform] = Guess(order.request.base_pin or order.base_name, platform, order.store)
+        python, interpreter = guess.python, None
+        if python is None or python.version is None or not order.request.use_cache:
+            return
+        if order.request.bytecode:
+            interpreter = remembered_interpreter(python.minor, order.environment, python.version, order.store)
+            if interpreter is None:
+                return
+        key = (python.minor, interpreter)
+        with contextlib.suppress(MealkitError):  # what is wrong is told when the base is known
+            self._ahead[key] = self._ahead.get(key) or self._begun(*key)
+
+    def _begun(self, minor: str, interpreter: Interpreter | None) -> _Begun:
+        """The recipe's own ingredients, and the making of them."""
+        recipe = recipe_ingredients(self.order.project, self.described.spec, minor, interpreter, self.order.store)
+        return recipe, [self._executor.submit(self._make_ahead, one) for one in recipe]
 
     def _make_ahead(self, recipe: Ingredient) -> None:
         """Make a layer that nearly every build needs anew, while the registry is asked what it has.

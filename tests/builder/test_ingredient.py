@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from wheels_for_tests import wheel_file
 from workshop import MINOR, Workshop
 
 from mealkit.project import read_project
+from mealkit_builder.bytecode import compile_tree
+from mealkit_builder.inflate import Buffer
 from mealkit_builder.ingredient import Ingredient, own_ingredient, recipe_ingredients, wheel_ingredients
 from mealkit_builder.interpreter import Interpreter, find_interpreter
 from mealkit_builder.store import Store
@@ -84,6 +87,36 @@ def test_what_is_large_is_a_layer_of_its_own(root: Path, store: Store, interpret
         file.write("B = 2\n")
     after = made()
     assert {name for name in after if after[name].key != before[name].key} == {"tiny/large.py", "tiny 1.0.0"}  # RECORD
+
+
+def test_only_what_changed_is_compiled(
+    root: Path, store: Store, interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+
+    def compile_some(files: Mapping[str, Buffer], interpreter: Interpreter) -> dict[str, bytes]:
+        compiled.extend(path.rpartition("/")[2] for path in files)
+        return compile_tree(files, interpreter)
+
+    monkeypatch.setattr("mealkit_builder.bytecode.compile_tree", compile_some)
+
+    def make() -> list[str]:
+        """The digests of all layers; what was compiled for them is in ``compiled``."""
+        compiled.clear()
+        parts = recipe_ingredients(read_project(root), SPEC, MINOR, interpreter, store)
+        return [store.layer(one.key, lambda one=one: one.make(())).digest for one in parts]  # type: ignore[misc]
+
+    for name in ("large", "larger"):
+        (root / "tiny" / f"{name}.py").write_text("A = 1  # so that it is large\n" * 100)
+    make()
+    assert sorted(compiled) == ["__init__.py", "large.py", "larger.py", "model.py", "settings.py"]
+    (root / "tiny" / "larger.py").write_text("A = 2  # so that it is large\n" * 100)
+    after = make()
+    assert sorted(compiled) == ["__init__.py", "larger.py", "model.py", "settings.py"]
+    parts = recipe_ingredients(read_project(root), SPEC, MINOR, interpreter, store)
+    compiled.clear()
+    assert [one.make(()).digest for one in parts] == after  # asked for all the same, they are compiled then
+    assert len(compiled) == len(set(compiled)) == 5
 
 
 def test_only_so_many_files_have_layers_of_their_own(root: Path, store: Store) -> None:
