@@ -118,7 +118,10 @@ def turned(plain):
         return entries if isinstance(found, list) else Entries(entries)
     return listed
 class Entries(list):
-    def __enter__(self): return iter(self)
+    def __enter__(self): return self
+    def __next__(self):
+        if not self: raise StopIteration
+        return self.pop(0)
     def __exit__(self, *error): pass
     def close(self): pass
 os.listdir, os.scandir = turned(os.listdir), turned(os.scandir)
