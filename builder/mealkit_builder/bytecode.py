@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePosixPath
 
-from .compiler import Source, compile_each
 from .inflate import Buffer
 from .interpreter import Interpreter
 from .layer import Layer, layer_key
 from .layering import Group, merged_files, python_tag, site_packages
 from .splice import compressor
-from .spool import Spool
 from .store import Store
 from .tree import file_node, write_layer
 
@@ -44,6 +42,9 @@ def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, sto
         BuildError: the interpreter fails.
         StorageError: the layer cannot be written.
     """
+    from .compiler import Source, compile_each
+    from .spool import Spool
+
     root = f"{site_packages(minor)}/"
     sources = [
         Source(file.path, file.size, file.read)
@@ -86,6 +87,8 @@ def compile_tree(
     Raises:
         BuildError: the interpreter fails.
     """
+    from .compiler import Source, compile_each  # naming a layer compiles nothing
+
     results: dict[str, bytes] = {}
     sources = [Source(path, len(data), lambda data=data: data) for path, data in files.items()]  # type: ignore[misc]
     compile_each(sources, interpreter, results.__setitem__, workers=workers)

@@ -18,7 +18,8 @@ SAMPLE = Path(__file__).parents[2] / "sample_recipe" / "propensity"
 HEAVY = {
     "pydantic", "pandas", "docker", "jinja2", "rich", "packaging", "installer", "cryptography", "pathspec", "uv",
     "tarfile", "deflate", "mealkit.describe", "mealkit_builder.tar_reader", "mealkit_builder.wheel_reader",
-    "mealkit_builder.zip_directory", "mealkit_builder.pages", "mealkit_builder.download",
+    "mealkit_builder.zip_directory", "mealkit_builder.pages",
+    "mealkit_builder.compiler", "mealkit_builder.spool", "mealkit_builder.download",
     "mealkit_builder.placement", "mealkit_builder.finishing",
 }  # fmt: skip
 
