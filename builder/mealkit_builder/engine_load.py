@@ -52,7 +52,9 @@ def ensure_image(client: DockerClient, location: Location, report: Report) -> st
         layout = Layout(location.folder)
         pulled = pull_image(layout, location.target, host_platform())
         if pulled is None:
-            raise NotFoundError("the layout folder has no such image", where=str(location), hint="list its index.json")
+            raise NotFoundError(
+                "the layout folder has no such image", where=str(location), hint="check the tag or digest"
+            )
         # The layout's own config, to its last byte: its digest is the image's name in the engine.
         config = layout.get_blob(pulled.config_digest)
         found = layout.get_manifest(pulled.manifest_digest)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from mealkit.errors import EngineError, NotFoundError, UsageError, storage_error
+from mealkit.errors import EngineError, UsageError, storage_error
 from mealkit_runtime import RECIPE_FILE
 
 from .container import RunOptions
@@ -28,7 +28,7 @@ from .layering import VENV, site_packages
 from .location import open_location
 from .mounts import Mount, make_outputs, plan_mounts
 from .platform import host_platform
-from .pull import pull_image
+from .pull import find_image
 from .rootfs import inside, unpack_image, using
 from .store import Store, default_store_root
 
@@ -70,9 +70,7 @@ def run_process(
     mounted = plan_mounts(mode, arguments, Path.cwd())
     source, location = open_location(url, environment)
     try:
-        pulled = pull_image(source, location.target, host_platform())
-        if pulled is None:
-            raise NotFoundError("there is no such image", where=url, hint="check the name and the digest")
+        pulled = find_image(source, location.target, host_platform(), url)
         folder = Store(default_store_root(dict(environment))).root / "rootfs"
         root = unpack_image(pulled.image, pulled.manifest_digest, source.open_blob, folder)
     finally:

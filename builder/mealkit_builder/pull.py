@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from mealkit._value import dataclass
-from mealkit.errors import BaseImageError
+from mealkit.errors import BaseImageError, NotFoundError
 
 from .image import Image
 from .parse import (
@@ -73,6 +73,20 @@ def pull_image(source: Source, reference: str, platform: Platform | None = None)
     except BaseImageError as error:
         error.where = error.where or getattr(source, "name", None)
         raise
+
+
+def find_image(source: Source, reference: str, platform: Platform | None, where: str) -> Pulled:
+    """As :func:`pull_image`, for an image that has to be there.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = pull_image(source, reference, platform)
+    if found is None:
+        raise NotFoundError(
+            f"there is no image {reference!r}", where=where, hint="check the tag or digest; was it pushed?"
+        )
+    return found
 
 
 def _pull(source: Source, reference: str, platform: Platform | None) -> Pulled | None:

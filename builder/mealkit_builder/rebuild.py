@@ -177,7 +177,9 @@ def _platforms(url: str, environment: Mapping[str, str]) -> tuple[str, str, list
         document = source.get_manifest(location.target)
         if document is None:
             raise NotFoundError(
-                f"there is no image {location.target!r}", where=source.name, hint="check the tag or digest"
+                f"there is no image {location.target!r}",
+                where=source.name,
+                hint="check the tag or digest; was it pushed?",
             )
         data, media_type, digest = document
         platforms: list[Platform | None] = [None]

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mealkit.errors import NotFoundError, ProjectError
+from mealkit.errors import ProjectError
 from mealkit.spec import LABEL, RecipeSpec
 
 from .layout import Layout
 from .location import open_location
 from .platform import Platform, host_platform
-from .pull import Pulled, pull_image
+from .pull import Pulled, find_image
 from .registry import Repository
 from .store import Store
 
@@ -67,13 +67,7 @@ def open_image(
     """
     source, location = open_location(url, environment)
     try:
-        pulled = pull_image(source, location.target, platform or host_platform())
-        if pulled is None:
-            raise NotFoundError(
-                f"there is no image {location.target!r}",
-                where=source.name,
-                hint="check the tag or digest; was it pushed?",
-            )
+        pulled = find_image(source, location.target, platform or host_platform(), source.name)
         yield OpenImage(source.url(pulled.digest), pulled, source, store)
     finally:
         source.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mealkit.errors import NotFoundError, UsageError
+from mealkit.errors import UsageError
 
 from .bill import make_bill
 from .cyclonedx import from_cyclonedx, to_cyclonedx
@@ -14,7 +14,7 @@ from .dsse import Malformed
 from .evidence import CYCLONEDX, SPDX
 from .location import open_location
 from .platform import Platform, host_platform
-from .pull import pull_image
+from .pull import find_image
 from .referrer import Place, list_referrers, read_artifact
 from .spdx import to_spdx
 
@@ -55,13 +55,7 @@ def read_sbom(
     """
     place, location = open_location(url, environment)
     try:
-        pulled = pull_image(place, location.target, platform or host_platform())
-        if pulled is None:
-            raise NotFoundError(
-                f"there is no image {location.target!r}",
-                where=place.name,
-                hint="check the tag or digest; was it pushed?",
-            )
+        pulled = find_image(place, location.target, platform or host_platform(), place.name)
         where = place.url(pulled.manifest_digest)
         attached = _attached(place, pulled.manifest_digest)
         wanted = {"cyclonedx": CYCLONEDX, "spdx": SPDX}[form]

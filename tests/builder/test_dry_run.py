@@ -191,7 +191,7 @@ def test_the_command_prints_a_table_and_writes_nothing(workshop: Workshop) -> No
     lines = done.out.splitlines()
     assert lines[0].startswith("reused ")
     assert any(line.startswith("uploaded") and line.endswith("source changed: tiny/model.py") for line in lines)
-    assert lines[-1].startswith("1 layers would be uploaded, ")
+    assert lines[-1].startswith("1 layer would be uploaded, ")
     told = json.loads(workshop.mealkit("build", "-C", root, "--dry-run", "--json").out)
     assert told["images"][0]["layers"][-1]["reason"] == "source changed: tiny/model.py"
     assert told["bytes"]["uploaded"] == told["images"][0]["layers"][-1]["size"]

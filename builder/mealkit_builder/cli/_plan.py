@@ -44,12 +44,16 @@ def show(plan: Plan) -> None:
     count = sum(one.action == "uploaded" for image in plan.images for one in image.layers)
     about = "" if plan.exact else "about "
     click.echo(
-        f"{count} layers would be uploaded, {about}{size_text(plan.bytes_of('uploaded'))}; "
+        f"{_count(count, 'layer')} would be uploaded, {about}{size_text(plan.bytes_of('uploaded'))}; "
         f"{size_text(plan.bytes_of('mounted'))} mounted, {size_text(plan.bytes_of('reused'))} reused; "
-        f"{len(plan.downloads)} wheels downloaded, {size_text(sum(plan.downloads.values()))}"
+        f"{_count(len(plan.downloads), 'wheel')} downloaded, {size_text(sum(plan.downloads.values()))}"
     )
     if all(image.unchanged for image in plan.images):
         click.echo(f"{plan.place} has this image already: {', '.join(plan.tags)}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _size(one: PlannedLayer) -> str:

@@ -28,7 +28,7 @@ def cache() -> None:
     """  # noqa: D301
 
 
-@cache.command()
+@cache.command(short_help="Print the folder of the cache.")
 def path() -> None:
     """Print the folder of the cache: $MEALKIT_CACHE, else one in your home."""
     from mealkit_builder.store import default_store_root
@@ -36,11 +36,11 @@ def path() -> None:
     click.echo(default_store_root(dict(os.environ)))
 
 
-@cache.command()
+@cache.command(short_help="Show what is in the cache, or a repository's cache tags.")
 @click.argument("url", required=False)
 @json_option
 def ls(url: str | None, as_json: bool) -> None:
-    """Show how much of what kind is in the cache of this machine, or the cache tags of the repository URL.
+    """Show what is in the cache here, or the cache tags of the repository URL.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ def ls(url: str | None, as_json: bool) -> None:
     click.echo(f"{size_text(total)} in {store.root}")
 
 
-@cache.command()
+@cache.command(short_help="Remove what was used longest ago, or cache tags.")
 @click.argument("url", required=False)
 @click.option("--older-than", type=Age(), metavar="AGE", help="Remove what was not used for so long, such as 30d.")
 @click.option(
@@ -89,7 +89,7 @@ def ls(url: str | None, as_json: bool) -> None:
 def prune(
     url: str | None, older_than: float | None, max_size: int | None, everything: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Remove from the cache of this machine what was used longest ago, or all cache tags of the repository URL.
+    """Remove what was used longest ago here, or all cache tags of the repository URL.
 
     A build that runs meanwhile makes again what it misses. In a repository only tags are removed; the registry frees
     the layers that no image has when it collects its garbage.

@@ -17,7 +17,12 @@ def check(project: Path, as_json: bool) -> int:
     """Import everything that the recipe names and tell all that is wrong, with file and line.
 
     Run it where the recipe's requirements are installed. The exit status is that of the first error.
-    """
+
+    \b
+    Examples:
+      mealkit check
+      mealkit check -C recipes/shop --json
+    """  # noqa: D301
     from mealkit_builder.checking import check_recipe
 
     findings = list(check_recipe(project))

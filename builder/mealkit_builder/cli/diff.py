@@ -33,7 +33,7 @@ def diff(before: str, after: str, platform: str | None, everything: bool, exit_c
     \b
     Examples:
       mealkit diff registry.example.com/team/shop:1.2.0 registry.example.com/team/shop:1.3.0
-      mealkit diff shop@sha256:… oci:.mealkit/images --exit-code
+      mealkit diff registry.example.com/team/shop:1.3.0 oci:.mealkit/images --exit-code
     """  # noqa: D301
     from mealkit_builder.difference import compare_images
     from mealkit_builder.platform import parse_platform

@@ -33,7 +33,13 @@ def lock(project: Path, upgrade: bool, check: bool, as_json: bool) -> None:
 
     A base of Debian's packages (deb:SUITE) is pinned too, package by package for the project's platforms, in
     base.lock.toml. Commit that as well; --upgrade takes the packages of today.
-    """
+
+    \b
+    Examples:
+      mealkit lock                make or renew it; pins that still fit stay
+      mealkit lock --upgrade      the newest versions that fit
+      mealkit lock --check        in a pipeline: fail where it does not fit
+    """  # noqa: D301
     from mealkit.errors import LockError
     from mealkit.project import read_project
     from mealkit_builder.finishing import complete_lock

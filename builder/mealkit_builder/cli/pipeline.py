@@ -14,7 +14,7 @@ from ._options import project_option
 @project_option
 @click.option("--to", metavar="PLACE", help="Where images go: host/repo.  [default: the project's repository]")
 @click.option(
-    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE, which must be new."
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write it to FILE, which must be new."
 )
 def pipeline(kind: str, project: Path, to: str | None, output: Path | None) -> None:
     """Print a pipeline of KIND that builds the recipe's image, with no Docker daemon and no privilege.
