@@ -10,7 +10,7 @@ from pathlib import Path
 import mealkit
 from mealkit._value import dataclass
 from mealkit.project import Project
-from mealkit.spec import LABEL, RecipeSpec
+from mealkit.spec import LABEL
 
 from .digest import digest_file
 from .store import Store
@@ -112,8 +112,3 @@ def _unchanged(project: Project, files: dict[str, str]) -> bool:
         return all(digest_file(project.source / name) == digest for name, digest in files.items())
     except OSError:
         return False
-
-
-def parse_spec(text: str) -> RecipeSpec:
-    """The specification behind the text; costs the import of pydantic."""
-    return RecipeSpec.from_json(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mealkit._value import dataclass, field, replace
 
@@ -175,15 +175,13 @@ def manifest_bytes(image: Image) -> bytes:
     return canonical_json(document)
 
 
-def index_bytes(images: Sequence[Image], annotations: Mapping[str, str] | None = None) -> bytes:
+def index_bytes(images: Sequence[Image]) -> bytes:
     """An image index over images for several platforms, in the order of the platforms."""
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": INDEX,
         "manifests": [_index_entry(image) for image in sorted(images, key=lambda image: image.platform)],
     }
-    if annotations:
-        document["annotations"] = dict(annotations)
     return canonical_json(document)
 
 
@@ -195,14 +193,3 @@ def _index_entry(image: Image) -> dict[str, object]:
         "size": len(data),
         "platform": image.platform.to_json(),
     }
-
-
-def blob_digests(image: Image) -> frozenset[str]:
-    """The digests of all blobs that a repository with this image has: its layers and its config."""
-    return frozenset(_digests(image))
-
-
-def _digests(image: Image) -> Iterable[str]:
-    yield digest_bytes(config_bytes(image))
-    for layer in image.layers:
-        yield layer.digest

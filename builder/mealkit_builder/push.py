@@ -75,7 +75,6 @@ def push_image(
     known: frozenset[str] = frozenset(),
     mount_from: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
-    annotations: Mapping[str, str] | None = None,
     named: str = "",
 ) -> PushReport:
     """Bring an image, or an index over several, to a target.
@@ -91,7 +90,6 @@ def push_image(
         known: Digests of blobs that the repository's last image has: not even asked for.
         mount_from: For a digest, another repository of the same registry that has the blob.
         reporter: Told of bytes and layers; called from several threads.
-        annotations: For the index.
         named: The digest of what the last of the tags names already: an image of this digest is there, whole.
 
     Raises:
@@ -103,11 +101,11 @@ def push_image(
     blobs = _blobs(several, open_layer)
     moved = _put_blobs(blobs, target, known, mount_from or {}, reporter or Silent())
     try:
-        digest, media_type = _put_manifests(images, several, target, tags, annotations, named)
+        digest, media_type = _put_manifests(images, several, target, tags, named)
     except MissingBlobError:
         # The target forgot what we took as known; this happens when a registry removes old blobs.
         moved = _put_blobs(blobs, target, frozenset(), mount_from or {}, reporter or Silent())
-        digest, media_type = _put_manifests(images, several, target, tags, annotations, "")
+        digest, media_type = _put_manifests(images, several, target, tags, "")
     return PushReport(
         digest=digest,
         url=target.url(digest),
@@ -190,12 +188,11 @@ def _put_manifests(
     images: Sequence[Image],
     target: Target,
     tags: Sequence[str],
-    annotations: Mapping[str, str] | None,
     named: str,
 ) -> tuple[str, str]:
     """Write the manifests, then what the tags name; returns its digest and media type."""
     whole = isinstance(given, Image)
-    data, media_type = (manifest_bytes(images[0]), MANIFEST) if whole else (index_bytes(images, annotations), INDEX)
+    data, media_type = (manifest_bytes(images[0]), MANIFEST) if whole else (index_bytes(images), INDEX)
     digest = digest_bytes(data)
     if digest == named:  # nothing changed since: what a tag names already is not written again
         others = [tag for tag in tags[:-1] if target.named_digest(tag) != digest]

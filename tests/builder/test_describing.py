@@ -13,8 +13,8 @@ from workshop import Workshop
 
 from mealkit.errors import ProjectError
 from mealkit.project import read_project
-from mealkit.spec import LABEL
-from mealkit_builder.describing import SOURCE_LABEL, Described, describe_project, parse_spec, read_spec
+from mealkit.spec import LABEL, RecipeSpec
+from mealkit_builder.describing import SOURCE_LABEL, Described, describe_project, read_spec
 from mealkit_builder.store import Store
 
 
@@ -33,7 +33,7 @@ def spec(root: Path, store: Store) -> str:
 
 
 def test_it_is_the_specification(root: Path, store: Store) -> None:
-    found = parse_spec(spec(root, store))
+    found = RecipeSpec.from_json(spec(root, store))
     assert (found.name, found.version, found.kind) == ("tiny", "1.0.0", "classification")
     assert found.to_json() == spec(root, store)
     assert found.hyperparameters["properties"]["rate"]["exclusiveMinimum"] == 0
@@ -90,7 +90,7 @@ def test_a_new_module_and_a_new_setting_are_seen(root: Path, store: Store) -> No
     spec(root, store)
     text = (root / "pyproject.toml").read_text()
     (root / "pyproject.toml").write_text(text.replace('version = "1.0.0"', 'version = "1.1.0"'))
-    assert parse_spec(spec(root, store)).version == "1.1.0"
+    assert RecipeSpec.from_json(spec(root, store)).version == "1.1.0"
     (root / "tiny" / "settings").mkdir()
     (root / "tiny" / "settings" / "__init__.py").write_text("# shadows settings.py\n")
     with pytest.raises(ProjectError, match="Hyperparameters"):
@@ -118,7 +118,7 @@ def test_two_recipes_of_one_name_do_not_mix(shop: Workshop, store: Store, tmp_pa
 def test_a_specification_that_is_none_is_refused() -> None:
     for text in ("", "[]", "{}", '{"spec_version": 99}'):
         with pytest.raises(ProjectError) as caught:
-            parse_spec(text)
+            RecipeSpec.from_json(text)
         assert caught.value.hint
 
 
