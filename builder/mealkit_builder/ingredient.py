@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -133,12 +133,18 @@ def own_ingredient(
 
 
 def recipe_ingredients(
-    project: Project, spec: str, minor: str, interpreter: Interpreter | None, store: Store
+    project: Project,
+    spec: str,
+    minor: str,
+    interpreter: Interpreter | None,
+    store: Store,
+    there: Collection[str] = (),
 ) -> tuple[Ingredient, ...]:
     """The recipe's package, as it would be installed, and its specification: the larger files, then the rest.
 
     A file of 2 KiB or more is a layer with its bytecode (the six largest are), so that an edit moves the file that was
-    edited and leaves the others, above all data, where they are.
+    edited and leaves the others, above all data, where they are. What has the key of a layer that is ``there`` need
+    not be made, and is compiled only when it is.
 
     Raises:
         SecretFoundError: a credential file or a private key would be packed.
@@ -158,9 +164,11 @@ def recipe_ingredients(
         _tree("recipe", title, rest, further, minor, compiler, store),
     )
     if compiler is not None:
-        there = [name for name, one in zip(large, made, strict=False) if _here(one, store)]
-        compiler.leave(f"{site_packages(minor)}/{name}" for name in there)
-    if store.known_layer(made[-1].key) is None:  # it was right when it was made, and is the same
+        left = [name for name, one in zip(large, made, strict=False) if one.key in there or _here(one, store)]
+        compiler.leave(f"{site_packages(minor)}/{name}" for name in left)
+    if (
+        made[-1].key not in there and store.known_layer(made[-1].key) is None
+    ):  # it was right when it was made, and is the same
         check_components(project, files)
     return made
 

@@ -110,7 +110,9 @@ class Preparation:
         order, spec = self.order, self.described.spec
         interpreter = self._interpreter(base.python)
         minor = base.python.minor
-        recipe, ahead = self._ahead.get((minor, interpreter)) or self._begun(minor, interpreter)
+        recipe, ahead = self._ahead.get((minor, interpreter)) or self._begun(
+            minor, interpreter, self._told(base.platform)
+        )
         if base.debian is not None:
             base.debian.reporter = order.reporter
         need = self._recalled(base, interpreter, recipe)
@@ -217,10 +219,17 @@ class Preparation:
         with contextlib.suppress(MealkitError):  # what is wrong is told when the base is known
             self._ahead[key] = self._ahead.get(key) or self._begun(*key)
 
-    def _begun(self, minor: str, interpreter: Interpreter | None) -> _Begun:
-        """The recipe's own ingredients, and the making of them."""
-        recipe = recipe_ingredients(self.order.project, self.described.spec, minor, interpreter, self.order.store)
-        return recipe, [self._executor.submit(self._make_ahead, one) for one in recipe]
+    def _begun(self, minor: str, interpreter: Interpreter | None, there: frozenset[str] = frozenset()) -> _Begun:
+        """The recipe's own ingredients, and the making of those that are not ``there``."""
+        order = self.order
+        recipe = recipe_ingredients(order.project, self.described.spec, minor, interpreter, order.store, there)
+        return recipe, [self._executor.submit(self._make_ahead, one) for one in recipe if one.key not in there]
+
+    def _told(self, platform: Platform) -> frozenset[str]:
+        """Keys of the layers that the last image has, where it is read already: these are not made ahead."""
+        asked = self._last[platform]
+        last = asked.result() if self.trust and asked.done() and asked.exception() is None else None
+        return frozenset() if last is None else frozenset(layer.key for layer in last.image.layers)
 
     def _make_ahead(self, recipe: Ingredient) -> None:
         """Make a layer that nearly every build needs anew, while the registry is asked what it has.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from workshop import Workshop
 
+from mealkit_builder.bytecode import compile_tree
+from mealkit_builder.inflate import Buffer
+from mealkit_builder.interpreter import Interpreter
 from mealkit_builder.platform import Platform
 from mealkit_builder.pull import Pulled, pull_image
 from mealkit_builder.recall import SELECTION_LABEL
@@ -41,6 +44,30 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("mealkit.describe.describe_with_sources", forbidden)
     monkeypatch.setattr("mealkit_builder.selection._select", forbidden)
+
+
+def test_a_fresh_machine_makes_and_compiles_only_what_changed(
+    workshop: Workshop, memory: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = workshop.recipe()
+    for name in ("large", "larger"):
+        (root / "tiny" / f"{name}.py").write_text(f"{name.upper()} = 1\n" * 400)
+    workshop.build(root, place(memory))
+    compiled: list[str] = []
+
+    def compile_some(files: Mapping[str, Buffer], interpreter: Interpreter) -> dict[str, bytes]:
+        compiled.extend(path.rpartition("/")[2] for path in files)
+        return compile_tree(files, interpreter)
+
+    monkeypatch.setattr("mealkit_builder.bytecode.compile_tree", compile_some)
+    (root / "tiny" / "larger.py").write_text("LARGER = 2\n" * 400)
+    fresh = workshop.fresh()
+    edited = fresh.build(root, place(memory))
+    assert sorted(compiled) == ["__init__.py", "larger.py", "model.py", "settings.py"]
+    assert sorted(layer.title for layer in fresh.store.layers()) == ["tiny 1.0.0", "tiny/larger.py"]
+    assert edited.layers == {"reused": 4, "mounted": 0, "uploaded": 2}
+    monkeypatch.undo()
+    assert workshop.fresh("another").build(root, f"oci:{workshop.folder / 'other'}").digest == edited.digest
 
 
 def test_a_fresh_machine_works_out_nothing(
