@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mealkit_builder.kitchen import _MAKERS
+from mealkit_builder.kitchen import _SPLICERS
 from mealkit_builder.layering import Group, _placed, build_wheel_layer, group
 from mealkit_builder.store import Store
 from mealkit_builder.wheel import WheelFile
@@ -58,7 +58,7 @@ def compare(wheels: Sequence[WheelFile], store: Path, minor: str, repeats: int) 
             settle()
             started = time.perf_counter()
             target = Store(Path(folder))
-            with ThreadPoolExecutor(_MAKERS) as pool:  # as a build makes them; the largest first
+            with ThreadPoolExecutor(_SPLICERS) as pool:  # as a build makes them; the largest first
                 made = pool.map(lambda one: build_wheel_layer(one, minor, target).size, largest_first)  # noqa: B023
                 size = sum(made)
             times.append(time.perf_counter() - started)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from .inflate import Buffer
 from .interpreter import Interpreter
 from .layer import Layer, layer_key
-from .layering import Group, merged_files, python_tag, site_packages
+from .layering import Group, merged_files, placed_files, python_tag, site_packages
 from .splice import compressor
 from .store import Store
 from .tree import file_node, write_layer
+from .wheel import WheelFile
+
+if TYPE_CHECKING:
+    from .spool import Spool
 
 LAYOUT = 1
 """The version of what a bytecode layer depends on besides its key: raise it with every change that moves a digest."""
@@ -32,27 +37,30 @@ def bytecode_layer_key(group: Group, minor: str, interpreter: Interpreter) -> st
     return layer_key("bytecode", str(LAYOUT), python_tag(minor), interpreter.tag, compressor(), group.identity)
 
 
-def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, store: Store) -> Layer | None:
+def build_bytecode_layer(
+    group: Group, minor: str, interpreter: Interpreter, store: Store, *, anew: bool = False
+) -> Layer | None:
     """The bytecode of a group's packages as a layer in ``store``; None when they have no Python source.
 
     Folders named ``test`` or ``tests`` are left out, and files that can't be compiled, as templates often can't.
+
+    Args:
+        group: The wheels.
+        minor: Of the image's Python.
+        interpreter: What compiles.
+        store: Where the layer goes; keeps the bytecode of wheels that share a layer.
+        anew: Compile all of it, whatever is kept.
 
     Raises:
         WheelError: a wheel is missing, broken, or collides with another of the group.
         BuildError: the interpreter fails.
         StorageError: the layer cannot be written.
     """
-    from .compiler import Source, compile_each
     from .spool import Spool
 
-    root = f"{site_packages(minor)}/"
-    sources = [
-        Source(file.path, file.size, file.read)
-        for file in merged_files(group.wheels, minor)
-        if _wanted(file.path, root)
-    ]
+    merged_files(group.wheels, minor)  # raises what is wrong with them
     with Spool(store) as spool:
-        compile_each(sources, interpreter, lambda path, data: spool.add(bytecode_path(path, minor), data))
+        _fill(spool, group.wheels, minor, interpreter, store, keep=len(group.wheels) > 1, anew=anew)
         if not spool.sizes:
             return None
         return write_layer(
@@ -63,6 +71,41 @@ def build_bytecode_layer(group: Group, minor: str, interpreter: Interpreter, sto
             store=store,
             compress=True,
         )
+
+
+def _fill(
+    spool: Spool,
+    wheels: Iterable[WheelFile],
+    minor: str,
+    interpreter: Interpreter,
+    store: Store,
+    *,
+    keep: bool,
+    anew: bool,
+) -> None:
+    """The bytecode of wheels, of which some may be kept; what two of them bring alike is there once."""
+    from .compiled import compiled_key, keep_compiled, read_compiled
+    from .compiler import Source, compile_each
+
+    made_by = (str(LAYOUT), python_tag(minor), interpreter.tag)
+    sources: dict[str, Source] = {}
+    new: dict[str, list[str]] = {}
+    for wheel in wheels:
+        key = compiled_key(Group((wheel,)).identity, *made_by)
+        kept = read_compiled(store, key) if keep and not anew else None
+        if kept is not None:
+            for path, data in kept.items():
+                if path not in spool.sizes:
+                    spool.add(path, data)
+            continue
+        found = [file for file in placed_files(wheel, minor) if _wanted(file.path, f"{site_packages(minor)}/")]
+        sources |= {file.path: Source(file.path, file.size, file.read) for file in found}
+        new[key] = [bytecode_path(file.path, minor) for file in found]
+    left = [source for path, source in sources.items() if bytecode_path(path, minor) not in spool.sizes]
+    compile_each(left, interpreter, lambda path, data: spool.add(bytecode_path(path, minor), data))
+    if keep:
+        for key, paths in new.items():
+            keep_compiled(store, key, {path: spool.read(path) for path in paths if path in spool.sizes})
 
 
 def _wanted(path: str, root: str) -> bool:

@@ -66,9 +66,12 @@ class Ingredient:
 
 
 def wheel_ingredients(
-    wheels: Sequence[WheelFile], minor: str, interpreter: Interpreter | None, store: Store
+    wheels: Sequence[WheelFile], minor: str, interpreter: Interpreter | None, store: Store, *, anew: bool = False
 ) -> tuple[Ingredient, ...]:
-    """The layers of the wheels, then those of their bytecode (when there is an interpreter that can compile it)."""
+    """The layers of the wheels, then those of their bytecode (when there is an interpreter that can compile it).
+
+    With ``anew`` all of it is compiled, whatever bytecode the store keeps.
+    """
     from .bytecode import bytecode_layer_key
 
     groups = group(wheels)
@@ -89,7 +92,7 @@ def wheel_ingredients(
             key=bytecode_layer_key(one, minor, program),
             title=f"bytecode of {one.title}",
             wheels=one.wheels,
-            make=lambda fetched: _bytecode(Group(tuple(fetched)), minor, program, store),
+            make=lambda fetched: _bytecode(Group(tuple(fetched)), minor, program, store, anew),
             compiles=True,
         )
         for one in groups
@@ -97,10 +100,10 @@ def wheel_ingredients(
     return (*packages, *compiled)
 
 
-def _bytecode(one: Group, minor: str, interpreter: Interpreter, store: Store) -> Layer:
+def _bytecode(one: Group, minor: str, interpreter: Interpreter, store: Store, anew: bool) -> Layer:
     from .bytecode import build_bytecode_layer, bytecode_layer_key
 
-    made = build_bytecode_layer(one, minor, interpreter, store)
+    made = build_bytecode_layer(one, minor, interpreter, store, anew=anew)
     if made is not None:
         return made
     # Wheels without Python source: an empty layer, so that its key alone tells the next build so.

@@ -11,6 +11,7 @@ from pathlib import Path
 from mealkit._value import dataclass
 from mealkit.errors import storage_error
 
+from .compiled import FOLDER
 from .rootfs import removing
 from .store import Store
 
@@ -27,7 +28,7 @@ class Item:
 
     Attributes:
         path: Its file or folder.
-        kind: Such as ``wheel file``, ``layer of bytecode``, ``unpacked image`` or ``note``.
+        kind: Such as ``wheel file``, ``layer of bytecode``, ``bytecode``, ``unpacked image`` or ``note``.
         size: Bytes on the disk; what another folder has too, by a hard link, is counted, but not freed with it.
         used: When it was last used, in seconds since 1970.
         frees: Bytes that its removal frees.
@@ -109,7 +110,8 @@ def _items(root: Path, kinds: dict[str, str]) -> Iterator[Item]:
         elif folder.name == "rootfs":
             yield from (item for path in _children(folder) if (item := _unpacked(path)) is not None)
         else:
-            yield from (_file(path, "note") for path in _files(folder) if _is(path))
+            kind = "bytecode" if folder.name == FOLDER else "note"
+            yield from (_file(path, kind) for path in _files(folder) if _is(path))
 
 
 def _is(path: Path) -> bool:

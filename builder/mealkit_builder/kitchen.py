@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from threading import Semaphore
 from typing import Any, BinaryIO
 
 from mealkit._value import dataclass, field
@@ -19,7 +21,10 @@ from .tier import Known
 from .wheel import WheelFile
 
 _MAKERS = 3
-"""Threads that splice and send: splicing leaves the interpreter to zlib and sha256, sending waits for the network."""
+"""Threads that splice and send: sending waits for the network."""
+
+_SPLICERS = 2
+"""How many of them splice at a time: each brings a thread that inflates, and more would wait for the interpreter."""
 
 _SMALL = 256 << 10
 """Bytes of layers that are not worth threads of their own."""
@@ -168,9 +173,12 @@ def _cook_aside(
             target.close()
 
     try:
+        splicers = Semaphore(_SPLICERS)
 
         def make(one: Ingredient) -> Layer:
-            layer = one.make([fetch.get(wheel) for wheel in one.wheels])
+            wheels = [fetch.get(wheel) for wheel in one.wheels]
+            with nullcontext() if one.compiles else splicers:
+                layer = one.make(wheels)
             store.remember(layer)
             return layer
 

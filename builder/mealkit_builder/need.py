@@ -47,6 +47,8 @@ def gather(
     store: Store,
     recipe: Sequence[Ingredient] | None = None,
     under: DebianSource | None = None,
+    *,
+    anew: bool = False,
 ) -> Need:
     """What the recipe's image on a base with this Python needs.
 
@@ -59,6 +61,7 @@ def gather(
         store: Where layers are made.
         recipe: The recipe's own ingredients, where they were named before.
         under: What makes the layers of a base of Debian's packages.
+        anew: Make all of it, whatever the store keeps for parts of layers.
 
     Raises:
         MealkitError: a name is taken, or a file of the recipe cannot be packed.
@@ -66,7 +69,7 @@ def gather(
     check_names(project, [wheel.name for wheel in wheels])
     ingredients = (
         *(under.ingredients(interpreter, store) if under is not None else ()),
-        *wheel_ingredients(wheels, python.minor, interpreter, store),
+        *wheel_ingredients(wheels, python.minor, interpreter, store, anew=anew),
         own_ingredient(python.minor, python.executable, python.version or python.minor, interpreter, store),
         *(recipe if recipe is not None else recipe_ingredients(project, spec, python.minor, interpreter, store)),
     )

@@ -118,7 +118,10 @@ class Preparation:
         need = self._recalled(base, interpreter, recipe)
         if need is None:
             wheels = self._wheels(base)
-            need = gather(order.project, spec, base.python, interpreter, wheels, order.store, recipe, base.debian)
+            need = gather(
+                order.project, spec, base.python, interpreter, wheels, order.store, recipe, base.debian,
+                anew=not order.request.use_cache or order.request.verify_cache,
+            )  # fmt: skip
         self.last(base.platform)  # what it raises comes first
         for made in ahead:
             made.result()

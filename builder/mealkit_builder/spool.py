@@ -50,6 +50,10 @@ class Spool:
         self.sizes[path], self._starts[path] = len(data), self._end
         self._end += len(data)
 
+    def read(self, path: str) -> bytes:
+        """A content, whole."""
+        return os.pread(self._file.fileno(), self.sizes[path], self._starts[path])
+
     def body(self, path: str) -> Body | Stream:
         """A content, deflated; may be called from several threads."""
         size, start = self.sizes[path], self._starts[path]
