@@ -23,6 +23,8 @@ _TRAINED = {"--model": _FILL}  # what train makes, evaluate and score read
 _NAMED = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _GLOB = re.compile(r"[*?\[]")
+_DELTA = re.compile(r"(delta:)?(.+?)(@v\d+|@\d{4}-\d\d-\d\d[^/]*)?", re.DOTALL)
+"""A Delta table may be told as such, and have a version behind it."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,10 @@ def _place(use: str, value: str, cwd: Path, mounts: dict[tuple[Path, bool], Moun
     """The value's path inside, its mount added."""
     if value.startswith("file://"):
         value = value.removeprefix("file://")
-    if _URI.match(value) or not value:
+    if _URI.match(value.removeprefix("delta:")) or not value:
         return value
+    if use == _READ and not (cwd / value).exists() and (delta := _DELTA.fullmatch(value)) and (delta[1] or delta[3]):
+        return (delta[1] or "") + _place(use, delta[2], cwd, mounts) + (delta[3] or "")
     path = Path(posixpath.normpath(cwd / Path(value).expanduser()))
     if use == _READ:
         if path.exists():

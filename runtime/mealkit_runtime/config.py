@@ -16,6 +16,7 @@ from mealkit.errors import SettingsError
 from mealkit.spec import RecipeSpec
 
 from .events import FORMATS
+from .query import EVERYTHING, Query, make_query
 from .setting import BY_NAME, DEFAULT_BATCH_ROWS, SCORE, SETTINGS, TRAIN
 
 _NAMED_INPUT = re.compile(r"([A-Za-z_]\w*)=(.*)\Z", re.DOTALL)
@@ -47,6 +48,7 @@ class RunConfig:
     checkpoint_dir: Path | None = None
     result: Path | None = None
     log_format: str = "auto"
+    query: Query = EVERYTHING
 
 
 def new_run_id(now: float) -> str:
@@ -119,6 +121,7 @@ def resolve(
         checkpoint_dir=sources.path("checkpoint_dir"),
         result=sources.path("result"),
         log_format=form,
+        query=_query(spec, sources),
     )
 
 
@@ -232,6 +235,24 @@ def _inputs(spec: RecipeSpec, sources: _Sources) -> dict[str, str]:
         name, uri = named.groups() if named else ("", text)
         add(name, uri, f"--input {text}", f"; write ./{text} if this is a path" if named else "")
     return found
+
+
+def _query(spec: RecipeSpec, sources: _Sources) -> Query:
+    """The part of the main dataset that is read."""
+    sample = sources.find("sample")
+    if sample is not None and (isinstance(sample, bool) or not isinstance(sample, str | int | float)):
+        raise SettingsError(f"sample cannot be {sample!r}", where="sample", hint=BY_NAME["sample"].help)
+    return make_query(
+        columns=sources.text("columns"),
+        where=sources.text("where"),
+        time=spec.time,
+        since=sources.text("since"),
+        until=sources.text("until"),
+        flatten=sources.switch("flatten"),
+        sample=sample,
+        sample_seed=sources.whole("sample_seed", 0, 0, 2**32 - 1),
+        limit=sources.whole("limit", 0, 1, 2**62) or None,
+    )
 
 
 def _hyperparameters(spec: RecipeSpec, sources: _Sources) -> dict[str, object]:

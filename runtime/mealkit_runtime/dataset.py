@@ -2,94 +2,82 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from mealkit.errors import EmptyDataError, SchemaError, SettingsError, UnreadableDataError
+from mealkit.errors import EmptyDataError, SchemaError, SettingsError
+
+from .data_file import DataFile, format_of
+from .delta import DeltaVersion, is_table, open_table, split_uri
+from .file_system import redact, resolve
+from .fingerprint import fingerprint
+from .listing import list_files
+from .query import EVERYTHING, Query
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .schema import Schema
 
-FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson.gz": "jsonl",
-    ".json.gz": "jsonl",
-}
-"""The format that each ending stands for."""
-
-KNOWN = "known endings: .parquet, .csv, .jsonl (.csv.gz and .jsonl.gz too)"
-
-_WHOLE = 16 << 20
-_EDGE = 1 << 20
-_SAMPLES, _SAMPLE = 14, 64 << 10
-
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset's files.
+    """A dataset's files, and which part of them is read.
 
     Attributes:
-        uri: As it was given.
+        uri: As it was given, without what may be a secret.
         files: In the order in which they are read: sorted by path.
+        query: The part.
+        delta: The version, if it is a Delta table.
     """
 
     uri: str
-    files: tuple[Path, ...]
+    files: tuple[DataFile, ...]
+    query: Query = EVERYTHING
+    delta: DeltaVersion | None = None
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """The columns that stand in the files' paths."""
+        return tuple(dict.fromkeys(name for file in self.files for name in file.partition))
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What records tell of the source beside its fingerprint."""
+        facts: dict[str, object] = {"uri": self.uri, "files": len(self.files)}
+        if self.delta is not None:
+            facts["version"] = self.delta.version
+        if asked := self.query.to_json():
+            facts["query"] = asked
+        return facts
 
 
-def format_of(path: Path) -> str | None:
-    """The format that a file's ending stands for; None: none."""
-    name = path.name.lower()
-    return next((FORMATS[end] for end in sorted(FORMATS, key=len, reverse=True) if name.endswith(end)), None)
+def locate(uri: str, query: Query = EVERYTHING) -> Source:
+    """The files of a file, folder (with its subfolders), glob or Delta table; reads no data yet.
 
-
-def locate(uri: str) -> Source:
-    """The files of a file, folder (with its subfolders) or glob; names that begin with ``.`` or ``_`` are left out.
+    Args:
+        uri: A local path, ``file://``, ``s3://``, ``gs://``, ``az://``, ``abfss://``, ``http(s)://``, or another scheme
+            that fsspec knows. A folder with ``_delta_log``, or ``delta:URI``, is a Delta table; ``@v3`` or ``@TIME``
+            behind it names a version.
+        query: The part that will be read.
 
     Raises:
         UnreadableDataError: there is no such file, or none of a known format.
         EmptyDataError: the folder is empty, or the glob matches nothing.
-        SettingsError: the URI is of a scheme that cannot be read.
+        SettingsError: the URI is of a scheme that cannot be read, or holds credentials.
+        UnreachableError: the storage does not answer.
     """
-    path = local_path(uri, "input")
-    try:
-        if path.is_dir():
-            return Source(uri, _in_folder(path))
-        if path.exists():
-            if format_of(path) is None:
-                raise UnreadableDataError("the file's name tells no format", where=str(path), hint=KNOWN)
-            return Source(uri, (path,))
-    except PermissionError as error:
-        raise _denied(error, path) from None
-    if any(mark in str(path) for mark in "*?["):
-        matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (any pattern)
-        files = tuple(name for name in matched if name.is_file() and format_of(name) is not None)
-        if not files:
-            raise EmptyDataError("no data file matches the pattern", where=uri, hint=f"check it; {KNOWN}")
-        return Source(uri, files)
-    near = []
-    if path.parent.is_dir():
-        near = difflib.get_close_matches(path.name, [item.name for item in path.parent.iterdir()], n=1)
-    raise UnreadableDataError(
-        "there is no such file or folder",
-        where=uri,
-        hint=f"did you mean {path.with_name(near[0])}?" if near else "check the path; in a container, mount it",
-    )
+    plain, version, explicit = split_uri(uri)
+    location = resolve(plain)
+    table = explicit or (format_of(location.path) is None and is_table(location))
+    if version is not None and not table:
+        location = resolve(uri)  # a name that only looks like it
+    if table:
+        files, facts = open_table(location, version)
+        return Source(redact(uri), files, query, facts)
+    return Source(location.uri, list_files(location), query)
 
 
 def local_path(uri: str, setting: str) -> Path:
@@ -98,57 +86,71 @@ def local_path(uri: str, setting: str) -> Path:
     Raises:
         SettingsError: it does not mean a local path.
     """
-    scheme, separator, _ = uri.partition("://")
-    if not separator:
-        return Path(uri)
-    if scheme.lower() != "file":
+    location = resolve(uri, setting)
+    if location.local is None:
         raise SettingsError(
-            f"{scheme}:// cannot be read or written yet", where=f"{setting} {uri}", hint="use a local path or file://"
+            f"{uri.partition('://')[0]}:// cannot be written yet",
+            where=f"{setting} {location.uri}",
+            hint="use a local path or file://",
         )
-    return Path(unquote(urlsplit(uri).path))
-
-
-def _in_folder(folder: Path) -> tuple[Path, ...]:
-    seen = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts) and path.is_file()
-    ]
-    files = tuple(path for path in seen if format_of(path) is not None)
-    if files:
-        return files
-    if seen:
-        raise UnreadableDataError(
-            f"the folder has no file of a known format; it has {seen[0].name}", where=str(folder), hint=KNOWN
-        )
-    raise EmptyDataError("the folder has no data files", where=str(folder), hint="name the folder that has the data")
-
-
-def _denied(error: OSError, path: Path) -> UnreadableDataError:
-    return UnreadableDataError(
-        f"cannot read it: {(error.strerror or str(error)).lower()}",
-        where=str(error.filename or path),
-        hint="let this user read it (a container's user is often not the one who wrote the file)",
-    )
+    return location.local
 
 
 def pieces(source: Source, schema: Schema, piece_rows: int) -> Iterator[Any]:
-    """Conformed Arrow tables of a dataset, in order; their sizes are the format's affair.
+    """Conformed Arrow tables of what is asked of a dataset, in order; their sizes are the format's affair.
 
     Raises:
         SchemaError: a column or value is not what the schema says.
+        SettingsError: the query does not fit the data.
         UnreadableDataError: a file is truncated, or not of its format.
+        UnreachableError: the storage broke off.
     """
-    from . import reading
     from .schema import conform
 
-    for path in source.files:
-        kind = format_of(path)
-        row = 1
-        with reading.guard(path):
-            for table in reading.READERS[str(kind)](path, schema, piece_rows):
-                yield conform(table, schema, str(path), row, text=kind == "csv")
-                row += len(table)
+    for file, row, table, text in chosen(source, schema, piece_rows):
+        yield conform(table, schema, file.name, row, text=text)
+
+
+def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[DataFile, Any, Any, bool]]:
+    """What :func:`pieces` conforms: ``(file, number of the first row in it, table, whether the format has no types)``.
+
+    Where rows were left out, the second is :class:`~mealkit_runtime.selection.RowNumbers`.
+    """
+    from . import reading
+    from .partition import Partitions
+    from .selection import RowNumbers, Selection
+
+    total = None
+    if isinstance(source.query.sample, int):
+        total = _count(source, schema, piece_rows)
+    selection = Selection(source.query, schema, total)
+    partitions = Partitions(source, schema)
+    for file in source.files:
+        if selection.done():
+            return
+        if not selection.may_hold(*partitions.bounds(file)):
+            continue
+        kind = str(file.format)
+        text = kind == "csv"
+        with reading.guard(file):
+            for row, table in reading.READERS[kind](file, selection, piece_rows):
+                table = partitions.add(table, file)
+                table, numbers = selection.choose(table, file.name, row, text=text)
+                if len(table) or source.query.every_row:
+                    yield file, row if numbers is None else RowNumbers(numbers), selection.project(table), text
+                if selection.done():
+                    return
+
+
+def _count(source: Source, schema: Schema, piece_rows: int) -> int:
+    """How many rows there are to sample from."""
+    from .schema import Schema
+
+    if source.query.condition is None and (known := _rows(source.files)) is not None:
+        return known
+    asked = tuple(column for column in schema.columns if column.name in source.query.asked)
+    bare = replace(source, query=replace(source.query.unsampled(), columns=None))
+    return sum(len(table) for _, _, table, _ in chosen(bare, Schema(asked, open=False), piece_rows))
 
 
 def read_table(source: Source, schema: Schema) -> tuple[Any, Schema]:
@@ -176,7 +178,7 @@ def read_table(source: Source, schema: Schema) -> tuple[Any, Schema]:
             hint="write the column alike in every file, or declare it in the recipe's row schema",
         ) from None
     declared = {column.name for column in schema.columns if column.kind != "any"}
-    if any(format_of(path) == "csv" for path in source.files):
+    if any(file.format == "csv" for file in source.files):
         arrays = {name: table[name] if name in declared else infer(table[name]) for name in table.column_names}
         table = pa.table(arrays)
     table = table.combine_chunks()
@@ -194,44 +196,51 @@ def read_all(source: Source, schema: Schema) -> tuple[pd.DataFrame, Schema]:
 
 
 def row_count(source: Source) -> int | None:
-    """How many rows a dataset has, where its files tell that without being read (Parquet)."""
-    if len(source.files) > 100 or any(format_of(path) != "parquet" for path in source.files):
+    """How many rows will be read, where the files tell that without being read (Parquet, Delta); None: not known."""
+    query = source.query
+    if query.condition is not None or isinstance(query.sample, float):
+        return None
+    total = _rows(source.files)
+    limits = [number for number in (total, query.sample, query.limit) if isinstance(number, int)]
+    return None if total is None else min(limits)
+
+
+def _rows(files: tuple[DataFile, ...]) -> int | None:
+    if all(file.rows is not None for file in files):
+        return sum(file.rows or 0 for file in files)
+    far = any(file.location.local is None for file in files)
+    if len(files) > (8 if far else 100) or any(file.format != "parquet" for file in files):
         return None
     import pyarrow.parquet as pq
 
     try:
-        return sum(int(pq.read_metadata(path).num_rows) for path in source.files)
+        total = 0
+        for file in files:
+            with pq.ParquetFile(file.random()) as parquet:
+                total += int(parquet.metadata.num_rows)
+        return total
     except (OSError, ValueError):
         return None  # whoever reads the file will tell what is wrong with it
 
 
 def empty(source: Source) -> EmptyDataError:
-    """The error of a dataset without rows."""
-    return EmptyDataError("the dataset has no rows", where=source.uri, hint="name a dataset that has rows")
+    """The error of a dataset of which no row is read."""
+    if source.query.every_row:
+        return EmptyDataError("the dataset has no rows", where=source.uri, hint="name a dataset that has rows")
+    return EmptyDataError(
+        "the query leaves no rows of the dataset", where=source.uri, hint="widen --where, the time window or the sample"
+    )
 
 
-def fingerprint(source: Source, *, whole: bool) -> str:
-    """What tells a dataset from another: a digest of its files' bytes in order, whatever their names and times.
-
-    ``whole`` reads every byte and gives ``sha256:HEX``. Otherwise, of files over 16 MiB only the size, the first and
-    the last MiB (where Parquet keeps its footer) and 14 samples between count, and the result is ``sampled:HEX``: cheap
-    enough for a dataset of any size; two datasets that differ in a few rows may look alike.
-    """
-    total = hashlib.sha256()
-    for path in source.files:
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                if whole or size <= _WHOLE:
-                    digest = hashlib.file_digest(file, "sha256")
-                else:
-                    digest = hashlib.sha256(file.read(_EDGE))
-                    for number in range(1, _SAMPLES + 1):
-                        file.seek(size * number // (_SAMPLES + 1))
-                        digest.update(file.read(_SAMPLE))
-                    file.seek(size - _EDGE)
-                    digest.update(file.read(_EDGE))
-        except OSError as error:
-            raise _denied(error, path) from None
-        total.update(f"{size} {digest.hexdigest()}\n".encode())
-    return f"{'sha256' if whole else 'sampled'}:{total.hexdigest()}"
+__all__ = [
+    "Source",
+    "chosen",
+    "empty",
+    "fingerprint",
+    "local_path",
+    "locate",
+    "pieces",
+    "read_all",
+    "read_table",
+    "row_count",
+]

@@ -100,7 +100,8 @@ class Run:
 
     def locate(self) -> tuple[Source, dict[str, Source]]:
         """The files of the main dataset and of the further ones; reads nothing yet."""
-        return locate(self.config.input), {name: locate(uri) for name, uri in self.config.inputs.items()}
+        main = locate(self.config.input, self.config.query)
+        return main, {name: locate(uri) for name, uri in self.config.inputs.items()}
 
     def read_inputs(self, recipe: Recipe, sources: Mapping[str, Source]) -> dict[str, pd.DataFrame]:
         """The further datasets, whole."""
@@ -177,11 +178,7 @@ class Run:
 
     def describe_input(self, source: Source, *, whole: bool) -> dict[str, object]:
         """What tells the input from others, for records."""
-        facts: dict[str, object] = {
-            "uri": source.uri,
-            "files": len(source.files),
-            "fingerprint": fingerprint(source, whole=whole),
-        }
+        facts: dict[str, object] = {**source.facts, "fingerprint": fingerprint(source, whole=whole)}
         self.found["input"] = facts
         return facts
 

@@ -74,7 +74,7 @@ def _tell_existing(run: Run, record: BatchRecord, provenance: dict[str, object])
 
 
 def _differs(before: Any, now: Any) -> bool:
-    keys = ("spec_digest", "digest", "fingerprint")
+    keys = ("spec_digest", "digest", "fingerprint", "query")
     return before is not None and any(before.get(key) != now.get(key) for key in keys)
 
 

@@ -29,7 +29,7 @@ def train(run: Run) -> None:
     hyperparameters = run.decode()
     models.check_target(config.model, overwrite=config.overwrite)
     source, further = run.locate()
-    judged = None if config.validation is None else locate(config.validation)
+    judged = None if config.validation is None else locate(config.validation, config.query.of_all_rows())
     recipe = run.load_recipe()
     data, validation, columns, context = _read(run, recipe, hyperparameters, source, further, judged)
     name = type(recipe.trainer).__name__

@@ -135,6 +135,7 @@ def describe_with_sources(project: Project) -> tuple[RecipeSpec, tuple[Path, ...
         modes=MODES,
         requires_python=project.requires_python,
         mealkit=__version__,
+        time=project.time,
     )
     return spec, tuple(sorted(Path(file) for file in files if file))
 

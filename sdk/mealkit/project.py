@@ -17,7 +17,7 @@ KINDS = ("classification", "regression", "clustering", "ranking", "custom")
 ROLES = ("hyperparameters", "input", "output", "loader", "trainer", "evaluator", "scorer", "saver")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _ITSELF = re.compile(r"\s*([A-Za-z0-9._-]+)\s*\[([^\]]*)\]\s*")
-_RECIPE_KEYS = (*ROLES, "kind", "target", "keys", "inputs", "metrics", "resources", "image", "packages")
+_RECIPE_KEYS = (*ROLES, "kind", "target", "time", "keys", "inputs", "metrics", "resources", "image", "packages")
 _IMAGE_KEYS = (
     *("base", "repository", "cache", "platforms", "python", "user", "env", "apt", "dockerfile"),
     *("extras", "leave-out", "wheels", "attest"),
@@ -83,6 +83,7 @@ class Project:
         source: The folder that the packages stand in: ``root`` or ``root/src``.
         image: The settings of the image.
         uv: What of ``[tool.uv]`` says where requirements come from: ``sources`` and ``index``.
+        time: The column that time windows (``--since``, ``--until``) are of.
     """
 
     root: Path
@@ -102,6 +103,7 @@ class Project:
     source: Path
     image: ImageSettings
     uv: Mapping[str, Any] = field(default_factory=dict)
+    time: str | None = None
 
     @property
     def file(self) -> Path:
@@ -181,6 +183,7 @@ class _Reader:
             ),
             kind=kind,
             target=self._optional("target", self.recipe, "tool.mealkit"),
+            time=self._optional("time", self.recipe, "tool.mealkit"),
             keys=self._texts("keys", self.recipe, "tool.mealkit"),
             components=components,
             inputs=dict(inputs),

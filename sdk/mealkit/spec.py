@@ -20,6 +20,9 @@ VERSION = 1
 
 MODES = ("train", "evaluate", "score", "describe")
 
+_LATER = ("time",)
+"""Fields that images from before them do not have."""
+
 
 @dataclass(frozen=True)
 class RecipeSpec:
@@ -44,6 +47,7 @@ class RecipeSpec:
         modes: What the image's entrypoint can run.
         requires_python: The recipe's version specifier.
         mealkit: The version of the SDK that it was made with.
+        time: The column that time windows of a run are of.
     """
 
     name: str
@@ -64,10 +68,15 @@ class RecipeSpec:
     requires_python: str = ">=3.11"
     mealkit: str = ""
     spec_version: int = VERSION
+    time: str | None = None
 
     def to_json(self) -> str:
-        """The canonical JSON text: sorted keys, no blanks, so equal specifications are equal bytes."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """The canonical JSON text: sorted keys, no blanks, so equal specifications are equal bytes.
+
+        Fields that came later are left out where a recipe does not use them: its label, and so its image, stays.
+        """
+        facts = {name: value for name, value in asdict(self).items() if value is not None or name not in _LATER}
+        return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,242 @@
+"""Which files a URI means: a file, a folder with its subfolders, or a glob, on any file system that can list."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from mealkit.errors import EmptyDataError, MealkitError, UnreachableError, UnreadableDataError
+
+from .data_file import KNOWN, DataFile, format_of
+from .file_system import HTTP, Location, of_fsspec, trouble
+
+_MARKS = "*?["
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def list_files(location: Location) -> tuple[DataFile, ...]:
+    """The data files of a place, sorted by path; names that begin with ``.`` or ``_`` are left out of folders.
+
+    Raises:
+        UnreadableDataError: there is no such file, it cannot be read, or none is of a known format.
+        EmptyDataError: the folder is empty, or the glob matches nothing.
+        UnreachableError: the storage does not answer.
+    """
+    if location.local is not None:
+        return _local(location, location.local)
+    try:
+        return (_web if location.kind == HTTP else _far)(location)
+    except MealkitError:
+        raise
+    except Exception as error:
+        found = trouble(error, location.uri)
+        if found is None:
+            raise UnreadableDataError(
+                f"the storage cannot be listed: {_line(error)}", where=location.uri, hint="check the URI"
+            ) from error
+        raise found from None
+
+
+def _local(location: Location, path: Path) -> tuple[DataFile, ...]:
+    uri = location.uri
+    try:
+        if path.is_dir():
+            seen = [one for one in sorted(path.rglob("*")) if _shown(one.relative_to(path).parts) and one.is_file()]
+            return _of_folder(
+                location, [(one.relative_to(path).as_posix(), str(one), one.stat().st_size) for one in seen]
+            )
+        if path.exists():
+            _need_format(str(path), str(path))
+            return (DataFile(location, path.stat().st_size),)
+    except PermissionError as error:
+        raise denied(error, str(path)) from None
+    if any(mark in str(path) for mark in _MARKS):
+        matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (any pattern)
+        return _of_glob(location, [(str(one), one.stat().st_size) for one in matched if one.is_file()])
+    near = []
+    if path.parent.is_dir():
+        near = difflib.get_close_matches(path.name, [item.name for item in path.parent.iterdir()], n=1)
+    raise UnreadableDataError(
+        "there is no such file or folder",
+        where=uri,
+        hint=f"did you mean {path.with_name(near[0])}?" if near else "check the path; in a container, mount it",
+    )
+
+
+def _far(location: Location) -> tuple[DataFile, ...]:
+    from pyarrow import fs
+
+    path = location.path
+    if not any(mark in path for mark in _MARKS):
+        info = location.file_system.get_file_info(path)
+        if info.type == fs.FileType.File:
+            _need_format(path, location.uri)
+            return (DataFile(location, info.size),)
+        if info.type == fs.FileType.Directory:
+            below = [(_relative(name, path), name, size) for name, size in _below(location, path, recursive=True)]
+            return _of_folder(location, [one for one in below if _shown(one[0].split("/"))])
+        raise _nothing(location, fs)
+    head, tail = _split(path)
+    found = _below(location, head, recursive="/" in tail or "**" in tail)
+    matches = _matcher(tail)
+    return _of_glob(location, [(name, size) for name, size in found if matches(_relative(name, head))])
+
+
+def _below(location: Location, folder: str, *, recursive: bool) -> list[tuple[str, int | None]]:
+    """Path and size of the files below a folder, sorted by path."""
+    from pyarrow import fs
+
+    selector = fs.FileSelector(folder, recursive=recursive, allow_not_found=True)
+    found = [(one.path, one.size) for one in location.file_system.get_file_info(selector) if one.is_file]
+    return sorted(found, key=lambda one: one[0].split("/"))
+
+
+def _nothing(location: Location, fs: Any) -> MealkitError:
+    """Why nothing is there: the bucket is missing, or the path; the nearest name is told where it can be listed."""
+    bucket, _, path = location.path.partition("/")
+    if path and location.file_system.get_file_info(bucket).type == fs.FileType.NotFound:
+        return UnreadableDataError(
+            f"there is no bucket or container {bucket!r}, or it cannot be seen",
+            where=location.uri,
+            hint="check its name, the endpoint, and who may see it",
+        )
+    parent, _, name = location.path.rpartition("/")
+    try:
+        selector = fs.FileSelector(parent, allow_not_found=True)
+        names = [one.base_name for one in location.file_system.get_file_info(selector)] if parent else []
+    except OSError:
+        names = []  # who may read a file may not list its folder
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "check bucket (or container) and path"
+    return UnreadableDataError("there is no such file or folder", where=location.uri, hint=hint)
+
+
+def _web(location: Location) -> tuple[DataFile, ...]:
+    """A file of a web server, which cannot list."""
+    _need_format(location.path, location.uri)
+    try:
+        facts = of_fsspec(HTTP).info(location.path)
+    except FileNotFoundError as error:
+        # fsspec says so of every failure; its cause knows better.
+        cause = error.__cause__ or error.__context__
+        if getattr(cause, "status", 404) in (404, 410) and cause is not None and hasattr(cause, "status"):
+            raise UnreadableDataError(
+                "there is no such file", where=location.uri, hint="check the URL; a web server can list no folders"
+            ) from None
+        found = trouble(cause, location.uri) if cause is not None else None
+        raise found or UnreachableError(
+            f"the web server gave no file: {_line(cause or error)}", where=location.uri, hint="check the URL, try again"
+        ) from None
+    return (DataFile(location, facts.get("size")),)
+
+
+def _of_folder(location: Location, seen: Iterable[tuple[str, str, int | None]]) -> tuple[DataFile, ...]:
+    """Of ``(path below the folder, path, size)``."""
+    found = list(seen)
+    files = tuple(
+        DataFile(_at(location, path), size, partition_of(below))
+        for below, path, size in found
+        if format_of(path) is not None
+    )
+    if files:
+        return files
+    if found:
+        first = found[0][0].rpartition("/")[2]
+        raise UnreadableDataError(
+            f"the folder has no file of a known format; it has {first}", where=location.uri, hint=KNOWN
+        )
+    raise EmptyDataError("the folder has no data files", where=location.uri, hint="name the folder that has the data")
+
+
+def _of_glob(location: Location, matched: Iterable[tuple[str, int | None]]) -> tuple[DataFile, ...]:
+    """Of ``(path, size)``; the folders right before the first mark may name columns too."""
+    parts = _split(location.path)[0].split("/")
+    while parts and "=" in parts[-1]:
+        parts.pop()
+    files = tuple(
+        DataFile(_at(location, path), size, partition_of("/".join(path.split("/")[len(parts) :])))
+        for path, size in matched
+        if format_of(path) is not None
+    )
+    if not files:
+        raise EmptyDataError("no data file matches the pattern", where=location.uri, hint=f"check it; {KNOWN}")
+    return files
+
+
+def _at(root: Location, path: str) -> Location:
+    return Location(path, root.kind, path) if root.local is not None else root.at(path)
+
+
+def partition_of(path: str) -> Mapping[str, str | None]:
+    """The columns that the folders of a path below its dataset name, as hive does: ``column=value/``."""
+    found: dict[str, str | None] = {}
+    for part in path.split("/")[:-1]:
+        name, equals, value = part.partition("=")
+        if equals and name:
+            found[unquote(name)] = None if value == _NO_VALUE else unquote(value)
+    return found
+
+
+def _relative(path: str, base: str) -> str:
+    return path.removeprefix(base.rstrip("/")).lstrip("/")
+
+
+def _shown(parts: Iterable[str]) -> bool:
+    return not any(part.startswith((".", "_")) for part in parts)
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """The folder before the first part that has a mark, and the rest."""
+    parts = pattern.split("/")
+    first = next(number for number, part in enumerate(parts) if any(mark in part for mark in _MARKS))
+    return "/".join(parts[:first]), "/".join(parts[first:])
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """What :func:`glob.glob` matches below a folder, ``**`` too; hidden names only where the pattern names them."""
+    text = ""
+    parts = pattern.split("/")
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        if part == "**":
+            text += r"(?:(?!\.)[^/]+/)*" + (r"(?!\.)[^/]+" if last else "")
+        else:
+            text += ("" if part.startswith(".") else r"(?!\.)") + _segment(part) + ("" if last else "/")
+    compiled = re.compile(text)
+    return lambda path: compiled.fullmatch(path) is not None
+
+
+def _segment(part: str) -> str:
+    """One part of a glob as a regular expression that does not cross a slash."""
+    signs = {"*": "[^/]*", "?": "[^/]"}
+    pieces = re.findall(r"\[!?\]?[^\]]*\]|.", part)
+    return "".join(signs.get(one) or (_choice(one) if len(one) > 2 else re.escape(one)) for one in pieces)
+
+
+def _choice(text: str) -> str:
+    inside = text[1:-1].replace("\\", r"\\").replace("^", r"\^")
+    return f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
+
+
+def _need_format(path: str, where: str) -> None:
+    if format_of(path) is None:
+        raise UnreadableDataError("the file's name tells no format", where=where, hint=KNOWN)
+
+
+def denied(error: OSError, path: str) -> UnreadableDataError:
+    """A local file that this user cannot read."""
+    return UnreadableDataError(
+        f"cannot read it: {(error.strerror or str(error)).lower()}",
+        where=str(error.filename or path),
+        hint="let this user read it (a container's user is often not the one who wrote the file)",
+    )
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__)[:200]
