@@ -1,86 +1,87 @@
-"""The default saver: adds a batch to a dataset of Parquet files, all or nothing, and once for a run id.
+"""The default saver: adds a batch of Parquet files to a dataset, all or nothing, and once for a run id.
 
-.. code-block:: text
-
-    DATASET/
-      batch_id=RUN/               one batch; the name gives readers of hive partitions a column batch_id
-        part-00000.parquet
-        _batch.json               the commit record: run, recipe, image, model, input, rows, sha256 of each file
-      .mealkit-staging/RUN-xxxx/  unfinished work, which is gone when the run is over; readers leave it out
-
-A batch is written in the staging folder, forced to the disk, and becomes visible by one rename of its folder. A folder
-cannot be renamed onto one that has files, so of two runs with one id the first wins and the other finds its batch
-there. What killed runs left in the staging folder is removed by the next run that writes: a lock tells the living from
-the dead.
+What makes a batch visible depends on the dataset: :mod:`~mealkit_runtime.batch_folder` (a local folder),
+:mod:`~mealkit_runtime.commit_log` (object storage) and :mod:`~mealkit_runtime.delta_batch` (a Delta table).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
-import errno
-import fcntl
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mealkit.context import Context
-from mealkit.errors import MealkitError, RecipeError, StorageError, storage_error
+from mealkit.errors import EmptyDataError, MealkitError, RecipeError, storage_error
 from mealkit.saver import BatchRecord, DataSaver
 
-from .dataset import local_path
-from .files import STAGING, sync, umask
+from .batch_record import PARTITION, Part, Record, merged_input
+from .destination import Destination, Stage, destination
+from .part import PartWriter
+from .shard import Shard
+from .shard_board import Board, Mark
 from .stop import Stopper
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RECORD = "_batch.json"
-PARTITION = "batch_id"
-_PART = "part-00000.parquet"
-_FORMAT = 1
-
 
 class ParquetBatchSaver(DataSaver):
-    """Writes a batch as one Parquet file; see the module.
+    """Writes a batch, or a shard of one, as one Parquet file; see the module.
 
     Args:
         provenance: What the commit record tells beside the batch: recipe, image, model, input.
         schema: The Arrow schema of the output; None: that of the first rows.
         stopper: Keeps signals away from the commit.
+        shard: Which part of the batch this is; None: all of it.
+        clock: Seconds since the epoch.
+
+    Attributes:
+        earlier: The record of the batch that an earlier run with this id committed.
     """
 
-    def __init__(self, provenance: Mapping[str, object], schema: Any = None, stopper: Stopper | None = None) -> None:
+    def __init__(
+        self,
+        provenance: Mapping[str, Any],
+        schema: Any = None,
+        stopper: Stopper | None = None,
+        shard: Shard | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.provenance = provenance
         self.schema = schema
         self.stopper = stopper or Stopper()
-        self._resources = contextlib.ExitStack()
-        self._dataset = Path()
+        self.shard = shard
+        self.clock = clock
+        self.earlier: Record | None = None
         self._name = ""
         self._batch_id = ""
-        self._folder: Path | None = None
-        self._is_new = False
-        self._writer: Any = None
-        self._rows = 0
+        self._destination: Destination | None = None
+        self._board: Board | None = None
+        self._stage: Stage | None = None
+        self._writer: PartWriter | None = None
 
     def open(self, dataset: str, context: Context[Any]) -> BatchRecord | None:
         """Begin a batch; the record of the one that this run id committed before, if it did.
 
         Raises:
-            StorageError: the dataset's folder cannot be written.
+            StorageError: the dataset cannot be written.
+            UsageError: the shards of this run make different batches.
         """
         self._name, self._batch_id = dataset, context.run_id
-        self._dataset = local_path(dataset, "output").absolute()
-        existing = self._existing()
-        if existing is not None:
-            return existing
-        with _disk("making the batch's folder", self._dataset):
-            self._is_new = not self._dataset.exists()
-            self._folder = self._stage()
+        with self._disk("opening the dataset"):
+            self._destination = place = destination(dataset)
+            if existing := self._existing(place):
+                return existing
+            if self.shard is not None:
+                self._board = Board(place.shelf, place.board(self._batch_id), self.shard)
+                self._board.join(self._plan())
+                if (mark := self._board.mark()) is not None:
+                    return self._gather(mark, existed=True)
+            self._stage = place.stage(self._batch_id, self.stopper)
         return None
 
     def write(self, rows: pd.DataFrame) -> None:
@@ -97,9 +98,8 @@ class ParquetBatchSaver(DataSaver):
             StorageError: the disk is full or failed.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        assert self._folder is not None, "open comes first"
+        assert self._stage is not None, "open comes first"
         table = table.replace_schema_metadata(None)
         if PARTITION in table.column_names:
             raise RecipeError(
@@ -107,168 +107,165 @@ class ParquetBatchSaver(DataSaver):
                 where=f"column {PARTITION}",
                 hint="give the column another name",
             )
-        if self.schema is None:
-            self.schema = table.schema
-        try:
-            table = table.select(self.schema.names).cast(self.schema)
-        except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise RecipeError(
-                f"the scorer's batches do not have the same columns and types: {error}",
-                where="output",
-                hint="declare the output rows in [tool.mealkit], then every batch is written in their types",
-            ) from None
-        with _disk("writing the batch", self._dataset):
+        with self._disk("writing the batch"):
             if self._writer is None:
-                self._writer = pq.ParquetWriter(self._folder / _PART, self.schema, compression="zstd")
-            self._writer.write_table(table)
-        self._rows += len(table)
+                self._begin(table.schema if self.schema is None else self.schema)
+            assert self._writer is not None
+            try:
+                table = table.select(self._writer.schema.names).cast(self._writer.schema)
+            except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise _unlike(str(error)) from None
+            self._writer.write(table)
 
     def commit(self) -> BatchRecord:
-        """Make the batch visible by one rename.
+        """Make the batch visible; a shard only does so when it is the last.
 
         Raises:
             StorageError: the disk is full or failed; nothing became visible.
         """
         import pyarrow as pa
 
-        assert self._folder is not None, "open comes first"
-        if self._writer is None:
+        assert self._stage is not None, "open comes first"
+        if self._writer is None and (self.schema is not None or self.shard is None):
             self.write_table(pa.table({}) if self.schema is None else self.schema.empty_table())
-        target = self._dataset / f"{PARTITION}={self._batch_id}"
-        with _disk("committing the batch", self._dataset):
-            self._writer.close()
-            part = self._folder / _PART
-            with part.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            record = {
-                "format": _FORMAT,
-                "batch_id": self._batch_id,
-                "rows": self._rows,
-                "files": [{"name": _PART, "size": part.stat().st_size, "sha256": digest}],
-                **self.provenance,
-            }
-            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-            (self._folder / RECORD).write_text(text, encoding="utf-8")
-            for path in (part, self._folder / RECORD, self._folder):
-                sync(path)
+        with self._disk("committing the batch"):
+            part, schema = None, None
+            if self._writer is not None:
+                part, schema = self._writer.close(), self._writer.schema
+                self._writer = None
             with self.stopper.shielded():
-                try:
-                    self._folder.rename(target)
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                    existing = self._existing()  # another run with this id was faster
-                    self.abort()
-                    assert existing is not None
-                    return existing
-                sync(self._dataset)
-                self._close()
-        return BatchRecord(self._batch_id, self._name, self._rows, (f"{target.name}/{_PART}",))
+                if self._board is None:
+                    assert part is not None
+                    return self._commit((part,), self.provenance, schema)
+                if part is not None:
+                    self._stage.keep(part)
+                mark = Mark(part, "" if schema is None else _to_text(schema), self.provenance.get("input") or {})
+                first = self._board.done(mark)
+                if not first and part is not None:
+                    self._stage.drop(part)  # another process of this shard was faster
+                return self._gather(mark, existed=not first)
 
     def abort(self) -> None:
         """Remove what was staged."""
         with self.stopper.shielded():
-            if self._writer is not None:
-                with contextlib.suppress(OSError):
-                    self._writer.close()
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.discard()
             self._close()
 
-    def _close(self) -> None:
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()  # unless another run works there
-                if self._is_new:
-                    self._dataset.rmdir()  # unless a batch is in it
-        self._resources.close()
+    def _begin(self, schema: Any) -> None:
+        assert self._stage is not None
+        assert self._destination is not None
+        schema = self._destination.fitting(schema)
+        token = f"-{secrets.token_hex(4)}" if self._destination.suffixed or self.shard is not None else ""
+        name = f"part-{0 if self.shard is None else self.shard.index:05}{token}.parquet"
+        self._writer = PartWriter(name, self._stage.sink(name), schema)
 
-    def _existing(self) -> BatchRecord | None:
-        folder = self._dataset / f"{PARTITION}={self._batch_id}"
-        record = read_record(folder)
-        if record is None:
+    def _plan(self) -> dict[str, object]:
+        """What the shards of one batch have alike."""
+        given = {name: dict(self.provenance.get(name) or {}) for name in ("recipe", "model", "input")}
+        return {
+            "recipe": given["recipe"].get("spec_digest"),
+            "model": given["model"].get("digest"),
+            "input": given["input"].get("fingerprint"),
+            "query": given["input"].get("query"),
+        }
+
+    def _gather(self, mine: Mark, *, existed: bool) -> BatchRecord:
+        """This shard is done: commit the batch if all are."""
+        assert self._board is not None
+        assert self._destination is not None
+        marks = self._board.marks()
+        if marks is None:
+            # Another shard that was last may have committed and cleared while the marks were read.
+            if existing := self._existing(self._destination, mine):
+                return existing
+            rows = 0 if mine.part is None else int(mine.part.rows or 0)
+            self._close()
+            return BatchRecord(
+                self._batch_id, self._name, rows, (), existed=existed, waiting=len(self._board.missing()) or 1
+            )
+        parts = tuple(mark.part for mark in marks if mark.part is not None)
+        if not parts or not sum(int(mark.input.get("rows") or 0) for mark in marks):
+            self._board.clear()
+            raise EmptyDataError(
+                "no shard found a row", where=str(marks[0].input.get("uri")), hint="name a dataset that has rows"
+            )
+        told = [mark for mark in marks if mark.part is not None]
+        for mark in told:
+            if mark.schema != told[0].schema:
+                raise _unlike(f"one shard wrote {_schema(told[0])}, another {_schema(mark)}")
+        if self._stage is None:
+            self._stage = self._destination.stage(self._batch_id, self.stopper)
+        provenance = {
+            **self.provenance,
+            "input": merged_input([mark.input for mark in marks]),
+            "shards": self._board.shard.count,
+        }
+        with self.stopper.shielded():
+            return self._commit(parts, provenance, _schema(told[0]))
+
+    def _commit(self, parts: tuple[Part, ...], provenance: Mapping[str, Any], schema: Any) -> BatchRecord:
+        assert self._stage is not None
+        rows = sum(int(part.rows or 0) for part in parts)
+        committed = datetime.fromtimestamp(self.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        record = Record(self._batch_id, rows, parts, committed, provenance)
+        self.earlier = self._stage.commit(record, schema, sharded=self._board is not None)
+        self._close()
+        if self._board is not None:
+            self._board.clear()
+        return (self.earlier or record).batch(self._name, existed=self.earlier is not None)
+
+    def _existing(self, place: Destination, mine: Mark | None = None) -> BatchRecord | None:
+        """The batch, if it is there: its shards' board is removed then, and this one's file if it came late."""
+        self.earlier = place.find(self._batch_id)
+        if self.earlier is None:
             return None
-        files = tuple(f"{folder.name}/{item['name']}" for item in record["files"])
-        return BatchRecord(self._batch_id, self._name, int(record["rows"]), files, existed=True)
+        late = None if mine is None or mine.part in self.earlier.parts else mine.part
+        if late is not None and self._stage is not None:
+            self._stage.drop(late)
+        self._close()
+        if self.shard is not None:
+            Board(place.shelf, place.board(self._batch_id), self.shard).clear()
+        return self.earlier.batch(self._name, existed=True)
 
-    def _stage(self) -> Path:
-        root = self._dataset / STAGING
-        for _ in range(20):
-            root.mkdir(parents=True, exist_ok=True)
-            _remove_dead(root)
-            with contextlib.suppress(FileNotFoundError):  # another run that ends may remove the empty root just now
-                root.mkdir(exist_ok=True)
-                folder = Path(tempfile.mkdtemp(prefix=f"{self._batch_id}-", dir=root))
-                folder.chmod(0o777 & ~umask())  # mkdtemp gives 0700; who may read a batch is the caller's umask
-                self._resources.enter_context(self.stopper.staging(folder))
-                self._resources.enter_context(_locked(folder))
-                return folder
-        raise StorageError(
-            "the staging folder disappears again and again", where=str(root), hint="let only mealkit write in it"
-        )
+    def _close(self) -> None:
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            stage.close()
 
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The commit record of a batch's folder; None when it is no committed batch."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise storage_error(error, "reading the record of a batch") from None
-    except ValueError:
-        record = None
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise StorageError(
-            "the record of a batch cannot be read",
-            where=str(folder / RECORD),
-            hint="was it written by a newer mealkit?",
-        )
-    return record
+    @contextlib.contextmanager
+    def _disk(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(error, doing, self._name) from error
 
 
 def earlier_facts(record: BatchRecord) -> dict[str, Any]:
     """What the commit record of an earlier run's batch tells; nothing if another saver wrote it."""
     try:
-        folder = local_path(record.dataset, "output") / f"{PARTITION}={record.batch_id}"
-        return read_record(folder) or {}
-    except MealkitError:
+        found = destination(record.dataset).find(record.batch_id)
+    except (MealkitError, OSError):
         return {}
+    return {} if found is None else found.to_json()
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock that says: whoever writes here is alive. The kernel drops it when the process dies."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: then nothing is taken for dead either
-            fcntl.flock(handle, fcntl.LOCK_EX)  # waits at most for the blink in which another run tries it
-        yield
-    finally:
-        os.close(handle)
+def _to_text(schema: Any) -> str:
+    """An Arrow schema as text: the same for the same columns and types."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
-def _remove_dead(root: Path) -> None:
-    """Remove staging folders whose writer is gone."""
-    for folder in root.iterdir():
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A run that has just made its folder has not locked it yet: it is empty, and left alone.
-            if any(folder.iterdir()):
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue
-        finally:
-            os.close(handle)
+def _schema(mark: Mark) -> Any:
+    """The Arrow schema that a shard told."""
+    import pyarrow as pa
+
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(mark.schema)))
 
 
-@contextlib.contextmanager
-def _disk(doing: str, where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise storage_error(error, doing, where) from error
+def _unlike(what: str) -> RecipeError:
+    return RecipeError(
+        f"the scorer's batches do not have the same columns and types: {what}",
+        where="output",
+        hint="declare the output rows in [tool.mealkit], then every batch is written in their types",
+    )

@@ -26,6 +26,15 @@ def sync_tree(folder: Path) -> None:
     sync(folder)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; each new one's name is forced to the disk, or a power cut may take it all."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a file that is there as a whole or not at all; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)

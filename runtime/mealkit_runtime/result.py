@@ -75,5 +75,7 @@ class RunResult:
             lines.append(f"  model        {self.model['directory']}  {self.model['digest'][:19]}")
         if self.batch is not None:
             note = " (committed by an earlier run with this id; nothing was added)" if self.batch["existed"] else ""
+            if waiting := self.batch.get("waiting"):
+                note = f" of this shard; the batch waits for {waiting} more"
             lines.append(f"  batch        {self.batch['dataset']}  {self.batch['rows']:,} rows{note}")
         return "\n".join(lines)

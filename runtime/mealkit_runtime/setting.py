@@ -61,7 +61,12 @@ SETTINGS = (
     Setting("limit", RUNS, "N", "read at most so many rows, the first ones"),
     Setting("validation", (TRAIN,), "URI", "judge on this dataset", "a part of the input, held back"),
     Setting("model", RUNS, "DIR", "the model directory: train writes it, evaluate and score read it"),
-    Setting("output", (SCORE,), "DIR", "the dataset that gets one new batch of scores"),
+    Setting(
+        "output",
+        (SCORE,),
+        "URI",
+        "the dataset that gets one new batch of scores: a folder, s3://…, or delta:URI for a Delta table",
+    ),
     Setting("set", (TRAIN,), "NAME=VALUE", "a hyperparameter; the declared type decodes the text", many=True),
     Setting("hyperparameters", (TRAIN,), "FILE", "hyperparameters as a JSON object; in the config file: the object"),
     Setting("seed", (TRAIN,), "N", "the seed of everything random", "0"),

@@ -22,6 +22,8 @@ class BatchRecord:
         rows: How many rows it has.
         files: Names of its files, relative to the dataset.
         existed: The same run had committed it before, and nothing was written.
+        waiting: How many shards of the run are missing; the batch becomes visible with the last of them, and ``rows``
+            are those of this shard until then.
     """
 
     batch_id: str
@@ -29,6 +31,7 @@ class BatchRecord:
     rows: int
     files: tuple[str, ...] = ()
     existed: bool = False
+    waiting: int = 0
 
 
 class DataSaver(ABC):

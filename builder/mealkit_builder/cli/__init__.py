@@ -32,6 +32,7 @@ _COMMANDS = {
     "train": ("modes", "Train the recipe here, without a container."),
     "evaluate": ("modes", "Evaluate a trained model here."),
     "score": ("modes", "Score a dataset here with a trained model."),
+    "batches": ("batches", "List, verify and undo the batches that scoring wrote."),
     "describe": ("modes", "Show what the recipe offers: settings, schemas, metrics."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
@@ -41,7 +42,7 @@ _SECTIONS = {
     "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
     "Build its image": ("lock", "build", "push", "pipeline", "cache"),
     "Trust an image": ("sign", "verify", "sbom"),
-    "Use an image": ("inspect", "tree", "diff", "run"),
+    "Use an image": ("inspect", "tree", "diff", "run", "batches"),
     "Shell": ("completion",),
 }
 

@@ -1,0 +1,89 @@
+"""Batches in object storage, where nothing can be renamed: a log of commit records decides what is visible.
+
+.. code-block:: text
+
+    DATASET/
+      batch_id=RUN/part-00000-xxxx.parquet   data; the name gives readers of hive partitions a column batch_id
+      _mealkit/commits/RUN.json              the commit record: the batch is its files, and no others
+      _mealkit/shards/RUN/…                  which shards of an unfinished batch are done
+
+The record is put only if there is none (``If-None-Match: *``): of two runs with one id the first wins, and the other
+removes its file and finds the batch. mealkit reads the files of the records only. Readers that list the folders instead
+(pandas, pyarrow, Spark, DuckDB) see a file as soon as it is uploaded: of a batch of one file, the moment before its
+commit; of a batch of shards, each as it is done; of a run that was killed in between, until it is cleaned. Who needs
+them to see whole batches only takes a Delta table.
+
+What a store has answered it keeps: durability is the store's own, and there is nothing to be forced to a disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .batch_record import Record, in_order, parse_record
+from .destination import Leftover, Stage
+from .direct_stage import DirectStage, board_of, forgotten
+from .shelf import Shelf
+from .stop import Stopper
+
+COMMITS = "_mealkit/commits"
+
+
+class CommitLog:
+    """A dataset in object storage; see the module."""
+
+    kind = "parquet"
+    suffixed = True
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def fitting(self, schema: Any) -> Any:
+        """Any batch may have any columns."""
+        return schema
+
+    def find(self, batch_id: str) -> Record | None:
+        """The record of a committed batch."""
+        text = self.shelf.read(_name(batch_id))
+        return None if text is None else parse_record(text, _name(batch_id))
+
+    def records(self) -> list[Record]:
+        """The records of all batches, oldest first."""
+        found = []
+        for name in self.shelf.names(COMMITS):
+            text = self.shelf.read(name)
+            if text is not None:  # undone just now
+                found.append(parse_record(text, name))
+        return in_order(found)
+
+    def stage(self, batch_id: str, stopper: Stopper) -> Stage:
+        """Begin a batch."""
+        return DirectStage(self.shelf, batch_id, self._commit)
+
+    def board(self, batch_id: str) -> str:
+        """Where the shards of a run tell that they are done."""
+        return board_of(batch_id)
+
+    def undo(self, record: Record) -> None:
+        """Remove the record, which is what makes it a batch for mealkit; then its files, for good."""
+        if self.shelf.read(_name(record.batch_id)) is None:
+            raise FileNotFoundError(_name(record.batch_id))
+        self.shelf.remove(_name(record.batch_id))
+        for part in record.parts:
+            self.shelf.remove(record.path(part))
+
+    def forgotten(self, now: float) -> list[Leftover]:
+        """Boards, and files that no record names."""
+        visible = {record.path(part) for record in self.records() for part in record.parts}
+        return forgotten(self.shelf, visible, now)
+
+    def _commit(self, record: Record, schema: Any) -> Record | None:
+        while not self.shelf.create(_name(record.batch_id), record.to_text().encode()):
+            if (existing := self.find(record.batch_id)) is not None:
+                return existing
+            # It was undone just now.
+        return None
+
+
+def _name(batch_id: str) -> str:
+    return f"{COMMITS}/{batch_id}.json"

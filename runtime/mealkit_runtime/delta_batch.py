@@ -1,0 +1,308 @@
+"""Batches in a Delta table, partitioned by ``batch_id``: each is one commit of the table's log.
+
+.. code-block:: text
+
+    TABLE/
+      _delta_log/…                           the table's log: what it says is what every reader of Delta sees
+      batch_id=RUN/part-00000-xxxx.parquet   data, as the log's commit adds them
+      _mealkit/batches/RUN-xxxx.json         the commit record, for ``mealkit batches``
+      _mealkit/shards/RUN/…                  which shards of an unfinished batch are done
+
+The commit carries an application transaction ``mealkit:RUN``: its version is odd while the batch is there, and becomes
+even when the batch is undone. A commit is only ever made on the version of the table in which that transaction was
+looked up, and begins again if another was faster, so that of two runs with one id the first wins.
+
+Our files, and their names, are forced to the disk before the commit. The ``deltalake`` library itself forces nothing
+(looked at with strace, version 1.6.6): it writes the log's entry beside, and gives it its name by a hard link. We force
+both to the disk before a run ends well, so what was told to be committed stays. But a power cut in the blink between
+the link and that may leave an empty entry in the log, which every reader refuses until it is removed by hand. Where
+that matters, take a store whose writes are durable (object storage), or the folder of Parquet files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mealkit.errors import MealkitError, RecipeError, RetryableError, StorageError, UsageError
+
+from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_record
+from .delta_type import delta_schema
+from .destination import LOG, Leftover, Stage
+from .direct_stage import DirectStage, board_of, forgotten
+from .files import sync
+from .shelf import FolderShelf, Shelf
+from .stop import Stopper
+
+RECORDS = "_mealkit/batches"
+_TRIES = 50
+
+
+class DeltaTableOfBatches:
+    """A Delta table; see the module."""
+
+    kind = "delta"
+    suffixed = True
+
+    def __init__(self, uri: str, shelf: Shelf) -> None:
+        self.uri = uri
+        self.shelf = shelf
+        _library()
+
+    def fitting(self, schema: Any) -> Any:
+        """The columns as Delta has them, and as the table has them if it is there.
+
+        Raises:
+            RecipeError: Delta, or this table, has other columns.
+            UsageError: the table is not one of batches.
+        """
+        wanted = delta_schema(schema)
+        table = self._table()
+        if table is None:
+            return wanted
+        import pyarrow as pa
+
+        found = pa.schema(table.schema().to_arrow())
+        found = delta_schema(found.remove(found.get_field_index(PARTITION)))
+        if sorted(found.names) != sorted(wanted.names):
+            raise RecipeError(
+                f"the Delta table has the columns {', '.join(found.names)}, the batch {', '.join(wanted.names)}",
+                where=self.uri,
+                hint="write into another table, or change this one's columns first",
+            )
+        return found
+
+    def find(self, batch_id: str) -> Record | None:
+        """The record of a committed batch."""
+        table = self._table()
+        if table is None or not _is_there(table, batch_id):
+            return None
+        return next(self._records(_files(table, batch_id)), None) or Record(batch_id, 0, ())
+
+    def records(self) -> list[Record]:
+        """The records of all batches, oldest first."""
+        table = self._table()
+        return [] if table is None else in_order(self._records(_files(table)))
+
+    def stage(self, batch_id: str, stopper: Stopper) -> Stage:
+        """Begin a batch."""
+        return DirectStage(self.shelf, batch_id, self._commit)
+
+    def board(self, batch_id: str) -> str:
+        """Where the shards of a run tell that they are done."""
+        return board_of(batch_id)
+
+    def undo(self, record: Record) -> None:
+        """A commit that removes the batch's files from the table; the files stay until the table is vacuumed."""
+        deltalake = _library()
+        for _ in self._tries(f"undoing the batch {record.batch_id}"):
+            table = self._table()
+            if table is None or not _is_there(table, record.batch_id):
+                raise FileNotFoundError(record.batch_id)
+            version = (table.transaction_version(_application(record.batch_id)) or 0) + 1
+            properties = _properties(deltalake, record, version)
+            done = False
+            with self._conflicts(table.version()):
+                table.delete(f"{PARTITION} = '{record.batch_id}'", commit_properties=properties)
+                done = True
+            if done:
+                self._force()
+                return
+
+    def forgotten(self, now: float) -> list[Leftover]:
+        """Boards, and files that no version of the table's present state names; vacuum removes those too."""
+        table = self._table()
+        files = {} if table is None else _files(table)
+        visible = {f"{folder_of(key)}/{part.name}" for key, parts in files.items() for part in parts}
+        return forgotten(self.shelf, visible, now)
+
+    def _commit(self, record: Record, schema: Any) -> Record | None:
+        import pyarrow as pa
+
+        deltalake = _library()
+        from deltalake.transaction import AddAction, create_table_with_add_actions
+
+        now = int(time.time() * 1000)
+        adds = [
+            AddAction(
+                path=record.path(part),
+                size=part.size,
+                partition_values={PARTITION: record.batch_id},
+                modification_time=now,
+                data_change=True,
+                stats=json.dumps({"numRecords": part.rows}),
+            )
+            for part in record.parts
+        ]
+        whole = deltalake.Schema.from_arrow(schema.append(pa.field(PARTITION, pa.string())))
+        told = self._tell(record)
+        committed = False
+        try:
+            for _ in self._tries("committing the batch"):
+                table = self._table()
+                if table is not None and _is_there(table, record.batch_id):
+                    return self.find(record.batch_id)
+                known = None if table is None else table.transaction_version(_application(record.batch_id))
+                properties = _properties(deltalake, record, (known or 0) + 1)
+                with self._conflicts(None if table is None else table.version()):
+                    if table is None:
+                        create_table_with_add_actions(
+                            self.uri, whole, adds, mode="error", partition_by=[PARTITION], commit_properties=properties
+                        )
+                    else:
+                        table.create_write_transaction(
+                            adds, mode="append", schema=whole, partition_by=[PARTITION], commit_properties=properties
+                        )
+                    committed = True
+                if committed:
+                    self._force()
+                    return None
+            raise AssertionError("the tries end with an error")
+        finally:
+            if not committed:
+                self.shelf.remove(told)
+
+    def _tell(self, record: Record) -> str:
+        """Write the record; it counts when the table has exactly its files."""
+        text = record.to_text().encode()
+        name = f"{RECORDS}/{record.batch_id}-{hashlib.sha256(text).hexdigest()[:8]}.json"
+        self.shelf.create(name, text)
+        return name
+
+    def _records(self, files: dict[str, list[Part]]) -> Iterator[Record]:
+        """A record for each batch: the one that was written with it, or what the table's log tells."""
+        written: dict[str, list[str]] = {}
+        for name in self.shelf.names(RECORDS):
+            written.setdefault(name.rpartition("/")[2].rpartition("-")[0], []).append(name)
+        for batch_id, parts in files.items():
+            found = None
+            for name in written.get(batch_id, ()):
+                text = self.shelf.read(name)
+                if text is not None:
+                    found = parse_record(text, name)
+                    if {part.name for part in found.parts} == {part.name for part in parts}:
+                        yield found
+                        break
+            else:
+                rows = sum(part.rows or 0 for part in parts)
+                yield Record(
+                    batch_id, rows, tuple(parts), *(() if found is None else (found.committed, found.provenance))
+                )
+
+    def _table(self) -> Any:
+        """The table as it is now; None: there is none.
+
+        Raises:
+            UsageError: it is not one of batches.
+        """
+        deltalake = _library()
+        try:
+            if isinstance(self.shelf, FolderShelf) and not (self.shelf.root / LOG).is_dir():
+                return None
+            table = deltalake.DeltaTable(self.uri)
+        except deltalake.exceptions.TableNotFoundError:
+            return None
+        except deltalake.exceptions.DeltaError as error:
+            raise self._failed(error) from None
+        if table.metadata().partition_columns != [PARTITION]:
+            raise UsageError(
+                f"the Delta table is not partitioned by {PARTITION}, so it was not made by mealkit",
+                where=self.uri,
+                hint="name a new folder: delta:PATH makes a table there; other tables can read from it",
+            )
+        return table
+
+    def _tries(self, doing: str) -> Iterator[int]:
+        """Numbers of tries, with growing random pauses between them: others commit as well."""
+        for number in range(_TRIES):
+            yield number
+            time.sleep(random.uniform(0, min(0.5, 0.01 * 2**number)))  # noqa: S311
+        raise RetryableError(
+            f"{doing}: others commit to the table all the time", where=self.uri, hint="run the same command again"
+        )
+
+    @contextlib.contextmanager
+    def _conflicts(self, version: int | None) -> Iterator[None]:
+        """A commit that failed because another was faster is nothing; what failed otherwise is told."""
+        deltalake = _library()
+        try:
+            yield
+        except (deltalake.exceptions.DeltaError, OSError) as error:
+            table = self._table()
+            if table is None or (version is not None and table.version() <= version):
+                raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> MealkitError:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise error
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return StorageError(
+            f"the Delta table cannot be used: {line[:300]}",
+            where=self.uri,
+            hint="check who may write there, and the disk",
+        )
+
+    def _force(self) -> None:
+        """Force the log's newest entries and their names to the disk; see the module."""
+        if isinstance(self.shelf, FolderShelf):
+            log = self.shelf.root / LOG
+            for path in sorted(log.glob("*.json"))[-3:]:
+                with contextlib.suppress(FileNotFoundError):
+                    sync(path)
+            sync(log)
+            sync(self.shelf.root)
+
+
+def _library() -> Any:
+    """The ``deltalake`` package.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    try:
+        import deltalake
+        import deltalake.exceptions
+    except ImportError:
+        raise UsageError(
+            "Delta tables need the package deltalake, which is not here",
+            where="output",
+            hint="add deltalake to the recipe's dependencies",
+        ) from None
+    return deltalake
+
+
+def _application(batch_id: str) -> str:
+    return f"mealkit:{batch_id}"
+
+
+def _is_there(table: Any, batch_id: str) -> bool:
+    return bool((table.transaction_version(_application(batch_id)) or 0) % 2)
+
+
+def _properties(deltalake: Any, record: Record, version: int) -> Any:
+    """What a commit carries beside its files; it fails if the table has a newer version, and we look again."""
+    facts = {key: value for key, value in record.to_json().items() if key != "files"}
+    return deltalake.CommitProperties(
+        custom_metadata={"mealkit": json.dumps(facts, ensure_ascii=False)},
+        max_commit_retries=0,
+        app_transactions=[deltalake.Transaction(_application(record.batch_id), version, int(time.time() * 1000))],
+    )
+
+
+def _files(table: Any, batch_id: str | None = None) -> dict[str, list[Part]]:
+    """The files of each batch, as the table's log tells."""
+    import pyarrow as pa
+
+    found: dict[str, list[Part]] = {}
+    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        key = row[f"partition.{PARTITION}"]
+        if batch_id in (None, key):
+            part = Part(Path(row["path"]).name, int(row["size_bytes"]), "", row.get("num_records"))
+            found.setdefault(key, []).append(part)
+    return {key: sorted(parts, key=lambda part: part.name) for key, parts in sorted(found.items())}

@@ -1,0 +1,92 @@
+"""A batch whose files are written where they stay: what makes it visible is a record elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from .batch_record import PARTITION, Part, Record, folder_of
+from .destination import Leftover
+from .part import Sink
+from .shelf import Shelf
+
+SHARDS = "_mealkit/shards"
+"""The folder of the boards; its name keeps readers of hive partitions, and Delta's vacuum, away."""
+
+
+class DirectStage:
+    """Files below ``batch_id=ID/``, which are removed unless they are committed or kept.
+
+    Args:
+        shelf: The files of the dataset.
+        batch_id: Whose files these are.
+        commit: Makes a batch visible, or gives the record of the one that was there.
+    """
+
+    def __init__(self, shelf: Shelf, batch_id: str, commit: Callable[[Record, Any], Record | None]) -> None:
+        self.shelf = shelf
+        self.folder = folder_of(batch_id)
+        self._commit = commit
+        self._names: set[str] = set()
+
+    def sink(self, name: str) -> Sink:
+        """Begin a file of the batch."""
+        path = f"{self.folder}/{name}"
+        self._names.add(path)
+        return self.shelf.sink(path)
+
+    def keep(self, part: Part) -> None:
+        """The file outlives this run."""
+        self._names.discard(f"{self.folder}/{part.name}")
+
+    def drop(self, part: Part) -> None:
+        """Remove a file that was kept."""
+        self.shelf.remove(f"{self.folder}/{part.name}")
+
+    def commit(self, record: Record, schema: Any, *, sharded: bool) -> Record | None:
+        """Make the batch visible."""
+        existing = self._commit(record, schema)
+        if existing is None:
+            self._names.clear()
+        return existing
+
+    def close(self) -> None:
+        """Remove the files that were neither committed nor kept."""
+        for name in sorted(self._names):
+            with contextlib.suppress(OSError):
+                self.shelf.remove(name)
+        self._names.clear()
+
+
+def board_of(batch_id: str) -> str:
+    """Where the shards of a run tell that they are done."""
+    return f"{SHARDS}/{batch_id}"
+
+
+def forgotten(shelf: Shelf, visible: set[str], now: float) -> list[Leftover]:
+    """Boards, and files below ``batch_id=…`` that belong to no batch: of killed runs, undone batches, or living ones.
+
+    Nothing tells a living run's files from a dead one's here, but their age.
+    """
+    boards: dict[str, list[str]] = {}
+    for name in shelf.names(SHARDS):
+        boards.setdefault(name.removeprefix(f"{SHARDS}/").partition("/")[0], []).append(name)
+    files: dict[str, list[str]] = {}
+    for name in shelf.names(""):
+        if name.startswith(f"{PARTITION}=") and name not in visible:
+            files.setdefault(name.partition("=")[2].partition("/")[0], []).append(name)
+    found = []
+    for batch_id in sorted({*boards, *files}):
+        names = [*files.get(batch_id, ()), *boards.get(batch_id, ())]
+        what = "unfinished shards" if batch_id in boards else "unfinished work"
+        found.append(_leftover(shelf, batch_id, what, names, now))
+    return found
+
+
+def _leftover(shelf: Shelf, batch_id: str, what: str, names: list[str], now: float) -> Leftover:
+    def remove() -> None:
+        for name in names:
+            shelf.remove(name)
+
+    return Leftover(batch_id, what, sum(map(shelf.size, names)), min(shelf.age(name, now) for name in names), remove)

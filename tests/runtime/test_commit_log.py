@@ -1,0 +1,155 @@
+"""Batches in object storage: a commit record that is put once decides what is visible. The store is a real server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_runs import begin, finish, save
+
+from mealkit.errors import MealkitError, SettingsError, StorageError, UnreachableError, UsageError
+from mealkit_runtime.batches import clean, find_batch, last_batch, list_batches, undo_batch, verify_batch
+from mealkit_runtime.cloud_shelf import CloudShelf
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """moto's server, which answers conditional requests as S3 does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                request = urllib.request.Request(f"{url}/shop", method="PUT")
+                urllib.request.urlopen(request, timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def dataset(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    return f"s3://shop/{request.node.name}"
+
+
+def test_of_two_runs_the_first_wins(dataset: str) -> None:
+    first, second = begin(dataset, "same"), begin(dataset, "same")
+    assert not finish(first, [1]).existed
+    assert finish(second, [2]).existed
+    assert save(dataset, "same", [3]).existed
+    shelf = CloudShelf(dataset)
+    names = shelf.names("")
+    assert [name for name in names if not name.endswith(".parquet")] == ["_mealkit/commits/same.json"]
+    assert len(names) == 2, "the slower one has removed its file"
+    record = find_batch(dataset, "same")
+    assert record.rows == 1
+    assert verify_batch(dataset, record) == []
+    shelf.remove(record.path(record.parts[0]))
+    assert [fault.problem for fault in verify_batch(dataset, record)] == ["it is missing"]
+
+
+def test_shards_and_undoing(dataset: str) -> None:
+    assert save(dataset, "run", [1], "1/2").waiting == 1
+    assert list_batches(dataset) == []
+    assert save(dataset, "run", [9], "1/2").existed
+    assert save(dataset, "run", [0, 0], "0/2").waiting == 0
+    assert save(dataset, "run", [9], "0/2").existed
+    save(dataset, "later", [5])
+    assert [(one.batch_id, one.rows) for one in list_batches(dataset)] == [("run", 3), ("later", 1)]
+    undo_batch(dataset, last_batch(dataset))
+    undo_batch(dataset, find_batch(dataset, "run"))
+    assert CloudShelf(dataset).names("") == []
+    with pytest.raises(MealkitError, match="no dataset"):
+        list_batches(dataset)
+    assert not save(dataset, "run", [5]).existed
+
+
+def test_what_was_forgotten_is_found(dataset: str) -> None:
+    save(dataset, "one")
+    save(dataset, "run", [1], "0/2")
+    assert clean(dataset, older_than=3600) == []
+    assert [(one.batch_id, one.what) for one in clean(dataset, older_than=0)] == [("run", "unfinished shards")]
+    assert len(CloudShelf(dataset).names("")) == 2
+
+
+def test_large_files_are_uploaded_in_pieces(dataset: str) -> None:
+    shelf = CloudShelf(dataset)
+    sink = shelf.sink("big")
+    for number in range(24):
+        sink.write(bytes([number]) * (1 << 20))
+    assert shelf.read("big") is None, "nothing is visible before it is whole"
+    sink.close()
+    assert shelf.size("big") == 24 << 20
+    given_up = shelf.sink("never")
+    given_up.write(b"x" * (12 << 20))
+    given_up.discard()
+    assert shelf.names("") == ["big"]
+
+
+def test_delta_tables_in_object_storage(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import deltalake
+
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    uri = f"delta:{dataset}"
+    first, second = begin(uri, "same"), begin(uri, "same")
+    assert not finish(first, [1]).existed
+    assert finish(second, [2]).existed
+    for index in (1, 0):
+        save(dataset, "run", [index], f"{index}/2")
+    table = deltalake.DeltaTable(dataset)
+    assert sorted(table.to_pyarrow_table()["x"].to_pylist()) == [0, 1, 1]
+    assert [one.batch_id for one in list_batches(dataset)] == ["same", "run"]
+    assert verify_batch(uri, find_batch(uri, "run")) == []
+    undo_batch(uri, find_batch(uri, "run"))
+    assert [one.batch_id for one in list_batches(uri)] == ["same"]
+
+
+def test_errors_are_told(dataset: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such bucket"):
+        save("s3://nobody-made-this/x", "one")
+    with pytest.raises(SettingsError, match="holds credentials"):
+        save("s3://key:secret@shop/x", "one")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        save("nfs-of-mine://shop/x", "one")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(UsageError, match="needs the package obstore"):
+        save(dataset, "one")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "deltalake", None)
+    with pytest.raises(UsageError, match="need the package deltalake"):
+        save(f"delta:{tmp_path}", "one")
+
+
+def test_a_store_that_does_not_answer(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    with pytest.raises(UnreachableError, match="did not answer") as caught:
+        save(dataset, "one")
+    assert caught.value.exit_code == 75
