@@ -18,6 +18,7 @@ from mealkit.spec import RecipeSpec
 from .events import FORMATS
 from .query import EVERYTHING, Query, make_query
 from .setting import BY_NAME, DEFAULT_BATCH_ROWS, SCORE, SETTINGS, TRAIN
+from .shard import Shard, job_name, parse_shard
 
 _NAMED_INPUT = re.compile(r"([A-Za-z_]\w*)=(.*)\Z", re.DOTALL)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -44,6 +45,7 @@ class RunConfig:
     seed: int = 0
     overwrite: bool = False
     batch_rows: int = DEFAULT_BATCH_ROWS
+    shard: Shard | None = None
     outputs: Path | None = None
     checkpoint_dir: Path | None = None
     result: Path | None = None
@@ -95,7 +97,8 @@ def resolve(
     output = sources.text("output")
     if mode == SCORE and output is None:
         raise _missing("output", "the dataset for the scores")
-    run_id = sources.text("run_id") or new_run_id(now)
+    shard = None if (text := sources.text("shard")) is None else parse_shard(text, environment)
+    run_id = sources.text("run_id") or (new_run_id(now) if shard is None else _run_id_of_shards(environment))
     if not _RUN_ID.match(run_id):
         raise SettingsError(
             f"not a run id: {run_id!r}",
@@ -117,12 +120,25 @@ def resolve(
         seed=sources.whole("seed", 0, 0, 2**32 - 1),
         overwrite=sources.switch("overwrite"),
         batch_rows=sources.whole("batch_rows", DEFAULT_BATCH_ROWS, 1, 2**31 - 1),
+        shard=shard,
         outputs=sources.path("outputs"),
         checkpoint_dir=sources.path("checkpoint_dir"),
         result=sources.path("result"),
         log_format=form,
         query=_query(spec, sources),
     )
+
+
+def _run_id_of_shards(environment: Mapping[str, str]) -> str:
+    """The run id that all shards have without being told: the name of their Kubernetes Job."""
+    name = job_name(environment)
+    if name is None:
+        raise SettingsError(
+            "the shards of one batch need one run id, and none was given",
+            where="run_id",
+            hint="give all of them the same --run-id (in a Kubernetes Indexed Job it is the Job's name)",
+        )
+    return name
 
 
 def early_result(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> Path | None:

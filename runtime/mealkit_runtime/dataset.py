@@ -128,7 +128,7 @@ def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[Da
     for file in source.files:
         if selection.done():
             return
-        if not selection.may_hold(*partitions.bounds(file)):
+        if file.groups == () or not selection.may_hold(*partitions.bounds(file)):
             continue
         kind = str(file.format)
         text = kind == "csv"

@@ -113,7 +113,7 @@ def read_parquet(file: DataFile, selection: Selection, piece_rows: int) -> Itera
         names = selection.columns(own if file.columns is None else _declared(own, file), file)
         read = [name for name in names if name in own] or own[:1]
         metadata = parquet.metadata
-        groups = list(range(metadata.num_row_groups))
+        groups = list(range(metadata.num_row_groups) if file.groups is None else file.groups)
         if selection.condition is not None:
             groups = [number for number in groups if selection.may_hold(*_group_bounds(metadata, number, selection))]
         starts = [1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mealkit.errors import RecipeError, SchemaError
+from mealkit.errors import RecipeError, SchemaError, SettingsError
 from mealkit.recipe import Recipe, author_code
 from mealkit.recipe import score as score_frame
 from mealkit.saver import BatchRecord, DataSaver
@@ -35,7 +35,8 @@ def score(run: Run) -> None:
         "model": {"digest": stored.digest},
         "input": run.describe_input(source, whole=False),
     }
-    saver = recipe.saver or ParquetBatchSaver(provenance, stopper=run.stopper)
+    saver = recipe.saver or ParquetBatchSaver(provenance, stopper=run.stopper, shard=run.config.shard, clock=run.clock)
+    source = _part(run, recipe, source)
     context = run.context(hyperparameters, {})
     assert run.config.output is not None
     try:
@@ -59,6 +60,22 @@ def score(run: Run) -> None:
         _tell_existing(run, record, provenance)
     run.found["rows_scored"] = rows_scored
     run.found["batch"] = asdict(record)
+
+
+def _part(run: Run, recipe: Recipe, source: Source) -> Source:
+    """What this run reads of the dataset: all of it, or a shard's part."""
+    shard = run.config.shard
+    if shard is None:
+        return source
+    if recipe.saver is not None:
+        raise SettingsError(
+            f"{type(recipe.saver).__name__} cannot make one batch of several shards",
+            where="shard",
+            hint="score without --shard, or leave the recipe's own saver out",
+        )
+    from .shard_source import part_of
+
+    return part_of(source, shard, recipe.loader.keep_together)
 
 
 def _tell_existing(run: Run, record: BatchRecord, provenance: dict[str, object]) -> None:
@@ -113,7 +130,7 @@ def _stream(
             rows_scored += _write(run, rows, saver, output, type(recipe.scorer).__name__)
         del frame, rows
         run.reporter.progress(rows_read, total, "row")
-    if not rows_read:
+    if not rows_read and run.config.shard is None:
         raise empty(source)
     run.found["rows_read"] = rows_read
     seconds = round(sum(run.seconds.get(name, 0.0) for name in ("read", "score", "write")), 4)

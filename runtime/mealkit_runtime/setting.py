@@ -74,6 +74,14 @@ SETTINGS = (
     Setting(
         "batch_rows", (SCORE,), "N", "rows read and scored at once, which bounds memory", f"{DEFAULT_BATCH_ROWS:,}"
     ),
+    Setting(
+        "shard",
+        (SCORE,),
+        "I/N",
+        "score part I (from 0) of N; the last of the N runs with one run id makes the batch of all; auto/N takes I "
+        "from JOB_COMPLETION_INDEX",
+        "all of the input",
+    ),
     Setting("outputs", (TRAIN, EVALUATE), "DIR", "a folder for the recipe's further files (plots, reports)", "none"),
     Setting("checkpoint_dir", (TRAIN,), "DIR", "a folder that outlives an interrupted run", "none"),
     Setting("run_id", RUNS, "ID", "the run's name; the same name again adds no second batch", "a new, sortable one"),

@@ -1,0 +1,100 @@
+"""The part of a dataset that a shard reads: whole files, or row groups of Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mealkit.errors import SettingsError
+
+from .data_file import DataFile
+from .dataset import Source
+from .shard import Shard, Unit, divide
+
+_MANY = 8
+"""So many files a shard divide well enough that none has to be opened to be divided itself."""
+
+
+def part_of(source: Source, shard: Shard, together: str | None) -> Source:
+    """The part of a dataset that is a shard's: what the others read is not read, but the dataset is the same.
+
+    Args:
+        source: The whole.
+        shard: Which part.
+        together: The column whose equal values are in one part.
+
+    Raises:
+        SettingsError: the dataset cannot be divided so, or the query counts rows over all parts.
+    """
+    query = source.query
+    if query.sample is not None or query.limit is not None:
+        raise SettingsError(
+            "a shard does not know which rows of the others a sample or a limit takes",
+            where="shard",
+            hint="score without --shard, or without --sample and --limit",
+        )
+    units, rows = _units(source, shard.count, together)
+    if together is not None and any(unit.low is None or unit.high is None for unit in units) and len(units) > 1:
+        raise SettingsError(
+            f"nothing tells which files and row groups have the rows of one {together}",
+            where="shard",
+            hint=f"write the input as Parquet sorted by {together} (with statistics, as all writers do), "
+            "or score without --shard",
+        )
+    mine: dict[int, list[Unit]] = {}
+    for unit in divide(units, shard.count, together=together is not None)[shard.index]:
+        mine.setdefault(unit.file, []).append(unit)
+    return replace(source, files=tuple(_file(file, mine.get(n, []), rows) for n, file in enumerate(source.files)))
+
+
+def _file(file: DataFile, units: list[Unit], rows: dict[tuple[int, int], int]) -> DataFile:
+    if not units:
+        return replace(file, groups=(), rows=0)
+    if units[0].group is None:
+        return file
+    groups = tuple(unit.group for unit in units if unit.group is not None)
+    return replace(file, groups=groups, rows=sum(rows[units[0].file, group] for group in groups))
+
+
+def _units(source: Source, count: int, together: str | None) -> tuple[list[Unit], dict[tuple[int, int], int]]:
+    """What no shard divides, and the rows of each row group."""
+    units: list[Unit] = []
+    rows: dict[tuple[int, int], int] = {}
+    for number, file in enumerate(source.files):
+        opened = file.format == "parquet" and (together is not None or len(source.files) < _MANY * count)
+        if not opened:
+            units.append(Unit(number, None, max(1, file.size or 1)))
+            continue
+        for group, size, facts in _groups(file, together):
+            rows[number, group] = facts[2]
+            if facts[2]:
+                units.append(Unit(number, group, max(1, size), *facts[:2]))
+    return units, rows
+
+
+def _groups(file: DataFile, together: str | None) -> Iterator[tuple[int, int, tuple[Any, Any, int]]]:
+    """Number, bytes and ``(least value, greatest value, rows)`` of each row group."""
+    import pyarrow.parquet as pq
+
+    from .reading import guard
+
+    with guard(file), pq.ParquetFile(file.random()) as parquet:
+        metadata = parquet.metadata
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            low, high = (None, None) if together is None else _bounds(group, together)
+            if together in file.partition:
+                low = high = file.partition[str(together)]
+            yield number, int(group.total_byte_size), (low, high, int(group.num_rows))
+
+
+def _bounds(group: Any, name: str) -> tuple[Any, Any]:
+    """The least and greatest value of a column; None: not known, or some are missing."""
+    for position in range(group.num_columns):
+        column = group.column(position)
+        if column.path_in_schema == name and column.is_stats_set:
+            facts = column.statistics
+            if facts.has_min_max and facts.has_null_count and not facts.null_count:
+                return facts.min, facts.max
+    return None, None
