@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import Field as Field
 
+    from .clustering import ClusteringEvaluator as ClusteringEvaluator
     from .context import Context as Context
     from .data import Data as Data
     from .errors import MealkitError as MealkitError
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from .evaluator import RegressionEvaluator as RegressionEvaluator
     from .hyperparameters import Hyperparameters as Hyperparameters
     from .loader import DataLoader as DataLoader
+    from .metrics import Bootstrap as Bootstrap
     from .metrics import Curve as Curve
     from .metrics import Metric as Metric
     from .metrics import Metrics as Metrics
+    from .metrics import Slice as Slice
     from .metrics import Table as Table
+    from .ranking import RankingEvaluator as RankingEvaluator
     from .row import Row as Row
     from .saver import BatchRecord as BatchRecord
     from .saver import DataSaver as DataSaver
@@ -34,7 +38,9 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "BatchRecord": "saver",
+    "Bootstrap": "metrics",
     "ClassificationEvaluator": "evaluator",
+    "ClusteringEvaluator": "clustering",
     "Context": "context",
     "Curve": "metrics",
     "Data": "data",
@@ -45,17 +51,21 @@ _WHERE = {
     "MealkitError": "errors",
     "Metric": "metrics",
     "Metrics": "metrics",
+    "RankingEvaluator": "ranking",
     "RecipeSpec": "spec",
     "RegressionEvaluator": "evaluator",
     "Row": "row",
     "Scorer": "scorer",
+    "Slice": "metrics",
     "Table": "metrics",
     "Trainer": "trainer",
 }
 
 __all__ = [
     "BatchRecord",
+    "Bootstrap",
     "ClassificationEvaluator",
+    "ClusteringEvaluator",
     "Context",
     "Curve",
     "Data",
@@ -67,10 +77,12 @@ __all__ = [
     "MealkitError",
     "Metric",
     "Metrics",
+    "RankingEvaluator",
     "RecipeSpec",
     "RegressionEvaluator",
     "Row",
     "Scorer",
+    "Slice",
     "Table",
     "Trainer",
     "__version__",

@@ -15,7 +15,7 @@ class Data:
 
     Attributes:
         features: One row a case, one column a feature, as the loader's ``prepare`` made it.
-        target: What is to be predicted, one value a row.
+        target: What is to be predicted, one value a row; all missing where a clustering recipe names no target.
         keys: The recipe's key columns: whose each row is.
         weights: How much each row counts (≥ 0); None: all alike.
         groups: The values of the loader's ``keep_together`` column; None when it names none.

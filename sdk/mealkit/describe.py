@@ -14,7 +14,7 @@ from types import ModuleType
 
 from . import __version__
 from .errors import ProjectError
-from .metrics import DIRECTIONS
+from .metrics import directions
 from .project import Project
 from .recipe import load_class
 from .spec import MODES, RecipeSpec
@@ -116,7 +116,7 @@ def describe_with_sources(project: Project) -> tuple[RecipeSpec, tuple[Path, ...
         output_row = schema(parts.get("output"), Row, "output")
         further = {name: schema(ref, Row, f"inputs.{name}") for name, ref in sorted(project.inputs.items())}
         files = {getattr(sys.modules[name], "__file__", None) for name in _own_modules(project)}
-    metrics = {**DIRECTIONS.get(project.kind, {}), **project.metrics}
+    metrics = {**directions(project.kind, project.target), **project.metrics}
     spec = RecipeSpec(
         name=project.name,
         version=project.version,

@@ -37,6 +37,7 @@ class MealkitError(Exception):
         ├── EngineError               [9]   a container engine is missing or failed
         ├── VerificationError         [10]  an image is not what it should be: a signature, a digest, a rebuild
         │   └── RefusedError                the policy does not allow the image
+        ├── WorseError                [11]  a model is worse than the one that it was compared with
         ├── RetryableError            [75]  a passing fault: the same run may succeed later
         │   └── UnreachableError            no answer from a host
         └── Stopped                   [143] the run was asked to stop (SIGTERM, SIGINT)
@@ -229,6 +230,13 @@ class RefusedError(VerificationError):
     """The policy of this machine does not allow the image."""
 
     code = "refused"
+
+
+class WorseError(MealkitError):
+    """A model is worse than the one that it was compared with, by more than what was allowed."""
+
+    code = "worse"
+    exit_code = 11
 
 
 class RetryableError(MealkitError):

@@ -1,9 +1,13 @@
-"""Evaluators: judge a model on prepared data; ready ones for classification and regression."""
+"""Evaluators: judge a model on prepared data; ready ones for classification and regression.
+
+Those for clustering and ranking are in :mod:`mealkit.clustering` and :mod:`mealkit.ranking`.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from .context import Context
@@ -17,16 +21,41 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    Resampler = Callable[[npt.NDArray[np.int64]], Mapping[str, float]]
+    """Gives the metrics of a resample, of which it is told how often each case was drawn."""
+
 CURVE_POINTS = 200
 """Curves are thinned to at most this many points; a plot shows no more."""
 
 
 class Evaluator(ABC, Generic[M]):
-    """Subclass it to judge a model in your own way."""
+    """Subclass it to judge a model in your own way.
+
+    Confidence intervals come of it: the runtime draws cases anew and lets ``evaluate`` judge each draw. The model's
+    predictions are not made again for that: what ``predict``, ``predict_proba``, ``decision_function`` and
+    ``transform`` gave for ``data.features`` is taken from there, case by case.
+
+    Attributes:
+        per_case: Names of methods ``(data, context)`` that give a value for each case by looking at others: what they
+            gave for all data holds in resamples and slices too.
+    """
+
+    per_case: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def evaluate(self, data: Data, model: M, context: Context[Any]) -> Metrics:
         """Metrics of the model's predictions of ``data.target`` from ``data.features``."""
+
+    def groups(self, data: Data) -> pd.Series | None:
+        """What tells which cases are only drawn together; as it is ``data.groups``. None: each is drawn for itself."""
+        return data.groups
+
+    def resampler(self, data: Data, model: M, context: Context[Any]) -> Resampler | None:
+        """A quick way to the metrics of resamples of ``data``; None: there is none, and ``evaluate`` is asked.
+
+        It is only used where it gives, for the data as they are, what ``evaluate`` gives.
+        """
+        return None
 
 
 class ClassificationEvaluator(Evaluator[M]):
@@ -97,7 +126,19 @@ class ClassificationEvaluator(Evaluator[M]):
         curves: tuple[Curve, ...] = ()
         if binary and present == 2:
             curves = _binary_curves(truth == classes[1], probabilities[:, 1], weights)
-        return Metrics(_with_direction("classification", values), curves, (confusion,))
+        return Metrics(with_direction("classification", values), curves, (confusion,))
+
+    def resampler(self, data: Data, model: M, context: Context[Any]) -> Resampler | None:
+        """The metrics by weighted sums over the cases; None where a case is of a class that the model does not know."""
+        import pandas as pd
+
+        from .weighing import class_metrics
+
+        classes, probabilities = self.probabilities(data.features, model)
+        truth = pd.Index(classes).get_indexer(pd.Index(data.target))
+        if (truth < 0).any():
+            return None
+        return class_metrics(truth, probabilities, self.threshold, data.weights)
 
 
 class RegressionEvaluator(Evaluator[M]):
@@ -106,6 +147,8 @@ class RegressionEvaluator(Evaluator[M]):
     MAPE is a fraction (0.05 is 5 %) over rows whose target is not 0. MASE (Hyndman and Koehler, 2006) is the MAE
     divided by the MAE of :meth:`baseline`.
     """
+
+    per_case: ClassVar[tuple[str, ...]] = ("baseline",)
 
     def baseline(self, data: Data, context: Context[Any]) -> pd.Series:
         """A naive prediction on the index of ``data``: the target of the row before, within its group if there are any.
@@ -124,33 +167,65 @@ class RegressionEvaluator(Evaluator[M]):
         truth = np.asarray(data.target, dtype="float64")
         predicted = np.asarray(estimator.predict(data.features), dtype="float64")
         weights = np.ones(len(truth)) if data.weights is None else np.asarray(data.weights, dtype="float64")
-        error = predicted - truth
-        mae = _mean(np.abs(error), weights)
-        naive = np.abs(np.asarray(self.baseline(data, context), dtype="float64") - truth)
-        has_naive = ~np.isnan(naive)
-        scale = _mean(naive[has_naive], weights[has_naive])
-        nonzero = truth != 0
-        spread = _mean((truth - _mean(truth, weights)) ** 2, weights)
-        values = {
-            "mae": mae,
-            "rmse": math.sqrt(_mean(error**2, weights)),
-            "mape": _mean(np.abs(error[nonzero] / truth[nonzero]), weights[nonzero]),
-            "mase": mae / scale if scale > 0 else math.nan,
-            "r2": 1 - _mean(error**2, weights) / spread if spread > 0 else math.nan,
-        }
+        naive = np.asarray(self.baseline(data, context), dtype="float64")
+        values = _regression(truth, predicted, naive, weights)
         order = np.argsort(truth, kind="stable")
-        curve = _curve("predicted_against_actual", "actual", "predicted", truth[order], predicted[order])
-        return Metrics(_with_direction("regression", values), (curve,))
+        curve = curve_of("predicted_against_actual", "actual", "predicted", truth[order], predicted[order])
+        return Metrics(with_direction("regression", values), (curve,))
+
+    def resampler(self, data: Data, model: M, context: Context[Any]) -> Resampler | None:
+        """The metrics by weighted sums over the cases."""
+        import numpy as np
+
+        estimator: Any = model
+        truth = np.asarray(data.target, dtype="float64")
+        predicted = np.asarray(estimator.predict(data.features), dtype="float64")
+        weights = np.ones(len(truth)) if data.weights is None else np.asarray(data.weights, dtype="float64")
+        naive = np.asarray(self.baseline(data, context), dtype="float64")
+        return lambda counts: _regression(truth, predicted, naive, weights * counts)
 
 
 def default_evaluator(kind: str) -> Evaluator[Any] | None:
     """The ready evaluator of a kind of recipe; None where there is none."""
+    if kind == "clustering":
+        from .clustering import ClusteringEvaluator
+
+        return ClusteringEvaluator()
+    if kind == "ranking":
+        from .ranking import RankingEvaluator
+
+        return RankingEvaluator()
     ready = {"classification": ClassificationEvaluator, "regression": RegressionEvaluator}
     return ready[kind]() if kind in ready else None
 
 
-def _with_direction(kind: str, values: dict[str, Any]) -> tuple[Metric, ...]:
-    return tuple(Metric(name, float(value), DIRECTIONS[kind][name]) for name, value in values.items())
+def with_direction(kind: str, values: Mapping[str, Any]) -> tuple[Metric, ...]:
+    """Values as metrics; the direction of each is that of its kind's, or of the one with another number at its end."""
+    known = DIRECTIONS[kind]
+    return tuple(
+        Metric(name, float(value), known.get(name) or known[f"{name.rpartition('_')[0]}_10"])
+        for name, value in values.items()
+    )
+
+
+def _regression(truth: Any, predicted: Any, naive: Any, weights: Any) -> dict[str, float]:
+    """The metrics of a regression; what the data leave undefined is NaN."""
+    import numpy as np
+
+    error = predicted - truth
+    mae = _mean(np.abs(error), weights)
+    naive = np.abs(naive - truth)
+    has_naive = ~np.isnan(naive)
+    scale = _mean(naive[has_naive], weights[has_naive])
+    nonzero = truth != 0
+    spread = _mean((truth - _mean(truth, weights)) ** 2, weights)
+    return {
+        "mae": mae,
+        "rmse": math.sqrt(_mean(error**2, weights)),
+        "mape": _mean(np.abs(error[nonzero] / truth[nonzero]), weights[nonzero]),
+        "mase": mae / scale if scale > 0 else math.nan,
+        "r2": 1 - _mean(error**2, weights) / spread if spread > 0 else math.nan,
+    }
 
 
 def _mean(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
@@ -170,8 +245,8 @@ def _binary_curves(truth: Any, probability: Any, weights: Any) -> tuple[Curve, .
     mean_probability = [_mean(probability[bins == number], counted[bins == number]) for number in filled]
     fraction = [_mean(truth[bins == number].astype(float), counted[bins == number]) for number in filled]
     return (
-        _curve("roc", "false positive rate", "true positive rate", false_rate, true_rate),
-        _curve("precision_recall", "recall", "precision", recall[::-1], precision[::-1]),
+        curve_of("roc", "false positive rate", "true positive rate", false_rate, true_rate),
+        curve_of("precision_recall", "recall", "precision", recall[::-1], precision[::-1]),
         Curve(
             "calibration",
             "mean predicted probability",
@@ -182,7 +257,7 @@ def _binary_curves(truth: Any, probability: Any, weights: Any) -> tuple[Curve, .
     )
 
 
-def _curve(name: str, x_label: str, y_label: str, x: Any, y: Any) -> Curve:
+def curve_of(name: str, x_label: str, y_label: str, x: Any, y: Any) -> Curve:
     """A curve thinned to :data:`CURVE_POINTS` evenly chosen points, both ends kept."""
     import numpy as np
 

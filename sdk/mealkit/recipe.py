@@ -224,14 +224,11 @@ def make_data(recipe: Recipe, frame: pd.DataFrame, context: Context[Any]) -> Dat
     prepared = prepare(recipe, frame, context)
     name = f"{type(recipe.loader).__name__}.target"
     full = prepared.features
-    with author_code(name):
-        target = recipe.loader.target(frame, full, context)
-    if not isinstance(target, pd.Series) or not target.index.is_unique:
-        raise RecipeError(f"{name} must return a Series with a unique index", hint="return it on the index of prepared")
-    target = target.dropna()
-    if not target.index.isin(full.index).all():
-        raise RecipeError(f"{name} returned rows that are not among the prepared ones", hint="keep the prepared index")
-    kept = full.index[full.index.isin(target.index)]
+    if recipe.spec.kind == "clustering" and recipe.spec.target is None and not _makes_target(recipe):
+        target = pd.Series(float("nan"), index=full.index)
+        kept = full.index
+    else:
+        target, kept = _known_target(recipe, frame, full, context, name)
     with author_code(f"{type(recipe.loader).__name__}.weights"):
         weights = recipe.loader.weights(frame, full, context)
     if weights is not None:
@@ -243,6 +240,28 @@ def make_data(recipe: Recipe, frame: pd.DataFrame, context: Context[Any]) -> Dat
         weights=weights,
         groups=None if prepared.groups is None else prepared.groups.loc[kept],
     )
+
+
+def _makes_target(recipe: Recipe) -> bool:
+    from .loader import DataLoader
+
+    return type(recipe.loader).target is not DataLoader.target
+
+
+def _known_target(
+    recipe: Recipe, frame: pd.DataFrame, full: pd.DataFrame, context: Context[Any], name: str
+) -> tuple[pd.Series, pd.Index]:
+    """The target where it is known, and the cases that it is known of."""
+    import pandas as pd
+
+    with author_code(name):
+        target = recipe.loader.target(frame, full, context)
+    if not isinstance(target, pd.Series) or not target.index.is_unique:
+        raise RecipeError(f"{name} must return a Series with a unique index", hint="return it on the index of prepared")
+    target = target.dropna()
+    if not target.index.isin(full.index).all():
+        raise RecipeError(f"{name} returned rows that are not among the prepared ones", hint="keep the prepared index")
+    return target, full.index[full.index.isin(target.index)]
 
 
 def _checked_weights(weights: object, kept: pd.Index, name: str) -> pd.Series:

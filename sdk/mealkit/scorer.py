@@ -16,8 +16,8 @@ class Scorer(Generic[M]):
     """Subclass it to write your own output; as it is, it asks a scikit-learn model.
 
     As it is, it gives ``prediction``; for a classification model with ``predict_proba`` also ``probability`` (of the
-    last class, when there are two) or ``probability_CLASS`` of each; for clustering ``cluster``. The runtime puts the
-    recipe's keys in front.
+    last class, when there are two) or ``probability_CLASS`` of each; for clustering ``cluster``; for ranking ``score``,
+    the higher the better. The runtime puts the recipe's keys in front.
     """
 
     def score(self, batch: pd.DataFrame, model: M, context: Context[Any]) -> pd.DataFrame:
@@ -31,7 +31,11 @@ class Scorer(Generic[M]):
                 where="mealkit.Scorer.score",
                 hint="name a scorer in [tool.mealkit] that knows this model",
             )
+        if context.kind == "ranking" and hasattr(estimator, "predict_proba"):
+            return pd.DataFrame({"score": estimator.predict_proba(batch)[:, -1]}, index=batch.index)
         predicted = estimator.predict(batch)
+        if context.kind == "ranking":
+            return pd.DataFrame({"score": predicted}, index=batch.index)
         if context.kind == "clustering":
             return pd.DataFrame({"cluster": predicted}, index=batch.index)
         scores = pd.DataFrame({"prediction": predicted}, index=batch.index)
