@@ -46,6 +46,10 @@ class RunConfig:
     overwrite: bool = False
     batch_rows: int = DEFAULT_BATCH_ROWS
     shard: Shard | None = None
+    slices: tuple[str, ...] = ()
+    bootstrap: int = 200
+    confidence: float = 0.95
+    report: Path | None = None
     outputs: Path | None = None
     checkpoint_dir: Path | None = None
     result: Path | None = None
@@ -121,6 +125,10 @@ def resolve(
         overwrite=sources.switch("overwrite"),
         batch_rows=sources.whole("batch_rows", DEFAULT_BATCH_ROWS, 1, 2**31 - 1),
         shard=shard,
+        slices=sources.texts("slice"),
+        bootstrap=sources.whole("bootstrap", 200, 0, 100_000),
+        confidence=sources.fraction("confidence", 0.95),
+        report=sources.path("report"),
         outputs=sources.path("outputs"),
         checkpoint_dir=sources.path("checkpoint_dir"),
         result=sources.path("result"),
@@ -193,6 +201,29 @@ class _Sources:
                 f"{name} cannot be {value!r}", where=name, hint=f"use a whole number from {low:,} to {high:,}"
             )
         return number
+
+    def fraction(self, name: str, default: float) -> float:
+        """A number between 0 and 1, neither of the two."""
+        value = self.find(name)
+        if value is None:
+            return default
+        try:
+            number = float(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if not isinstance(number, int | float) or isinstance(number, bool) or not 0 < number < 1:
+            raise SettingsError(f"{name} cannot be {value!r}", where=name, hint="use a number between 0 and 1")
+        return float(number)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Several texts: an argument several times, a list in the config file, commas in the environment."""
+        value = self.find(name)
+        if value is None:
+            return ()
+        given = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
+            raise SettingsError(f"{name} must be texts, not {value!r}", where=name, hint=f"{BY_NAME[name].help}")
+        return tuple(dict.fromkeys(given))
 
     def switch(self, name: str) -> bool:
         value = self.find(name)

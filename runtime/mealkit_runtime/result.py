@@ -28,6 +28,7 @@ class RunResult:
         rows_read: Rows of the main dataset that were read.
         rows_scored: Rows that the batch got.
         metrics: As :meth:`mealkit.Metrics.to_json` gives them.
+        judged: What tells the judged cases from others: ``cases``, their number, and a ``digest``.
         model: Directory and digest of the model that was written or used.
         batch: The record of the batch; ``existed`` tells that an earlier run had committed it.
         hyperparameters: As they were used; secrets are left out.
@@ -49,6 +50,7 @@ class RunResult:
     rows_read: int | None = None
     rows_scored: int | None = None
     metrics: Mapping[str, Any] | None = None
+    judged: Mapping[str, object] | None = None
     model: Mapping[str, str] | None = None
     batch: Mapping[str, object] | None = None
     hyperparameters: Mapping[str, object] | None = None
@@ -66,11 +68,7 @@ class RunResult:
         name = f"{self.recipe.get('name', '')} {self.recipe.get('version', '')}".strip()
         took = f" in {self.seconds['total']:.1f} s" if "total" in self.seconds else ""
         lines = [f"{self.mode} {name}: {self.status}{took}, run {self.run_id or '-'}"]
-        values = (self.metrics or {}).get("metrics", ())
-        width = max((len(metric["name"]) for metric in values), default=0)
-        for metric in values:
-            value = metric["value"]
-            lines.append(f"  {metric['name']:<{width}}  {'undefined' if value is None else f'{value:.6g}':>12}")
+        lines += _metric_lines(self.metrics or {})
         if self.model is not None:
             lines.append(f"  model        {self.model['directory']}  {self.model['digest'][:19]}")
         if self.batch is not None:
@@ -79,3 +77,34 @@ class RunResult:
                 note = f" of this shard; the batch waits for {waiting} more"
             lines.append(f"  batch        {self.batch['dataset']}  {self.batch['rows']:,} rows{note}")
         return "\n".join(lines)
+
+
+def _metric_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics with their intervals, then those of each slice in a table."""
+    values = metrics.get("metrics", ())
+    width = max((len(metric["name"]) for metric in values), default=0)
+    lines = []
+    for metric in values:
+        between = f"   {metric['low']:.6g} – {metric['high']:.6g}" if metric.get("low") is not None else ""
+        lines.append(f"  {metric['name']:<{width}}  {_number(metric['value']):>12}{between}")
+    slices = metrics.get("slices", ())
+    if slices:
+        names = [f"{one['column']} {one['value']}" for one in slices]
+        width = max(map(len, names))
+        columns = [metric["name"] for metric in values]
+        lines.append(
+            "  " + "  ".join(["".ljust(width), f"{'cases':>9}", *(f"{name:>{_wide(name)}}" for name in columns)])
+        )
+        for name, one in zip(names, slices, strict=True):
+            by_name = {metric["name"]: metric["value"] for metric in one["metrics"]}
+            cells = [f"{_number(by_name.get(column), 4):>{_wide(column)}}" for column in columns]
+            lines.append("  " + "  ".join([name.ljust(width), f"{one['cases']:>9,}", *cells]))
+    return lines
+
+
+def _wide(name: str) -> int:
+    return max(len(name), 9)
+
+
+def _number(value: float | None, digits: int = 6) -> str:
+    return "undefined" if value is None else f"{value:.{digits}g}"

@@ -55,6 +55,7 @@ def train(run: Run) -> None:
             "seed": config.seed,
             "hyperparameters": run.found["hyperparameters"],
             "metrics": (run.found.get("metrics") or {}).get("metrics"),
+            "judged": run.found.get("judged"),
             "input": {**run.found["input"], "rows": run.found["rows_read"]},
             "input_schema": run.spec.input,
             "columns": columns,
@@ -132,3 +133,6 @@ def _judge(run: Run, recipe: Recipe, model: Any, validation: Data | None, contex
         return
     with run.stage("evaluate", rows=len(validation)), run.author(f"{type(recipe.evaluator).__name__}.evaluate"):
         run.keep_metrics(need_evaluator(recipe).evaluate(validation, model, context))
+    from .judge import identity
+
+    run.found["judged"] = identity(validation)

@@ -1,0 +1,212 @@
+"""Confidence intervals of metrics by the bootstrap (Efron, 1979): seeded, by whole groups, of bounded cost.
+
+Cases are drawn anew, with replacement, and judged: what a metric's values then do tells how much it would differ on
+other cases of the same kind. Cases of one group (a visitor's, a query's) are not independent: whole groups are drawn.
+The interval is the percentile one: the middle of the resamples' values. It tells of the cases' chance alone, not of
+what training the model again would give.
+
+More than :data:`CASES` cases would cost much and teach little. There a part of so many is drawn once and resampled; its
+deviations are scaled by the root of the parts' ratio (m out of n; Politis, Romano and Wolf, 1999).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mealkit.errors import MealkitError
+from mealkit.metrics import Bootstrap, Metric
+
+from .judge import Judge
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Places = npt.NDArray[np.int64]
+
+CASES = 20_000
+"""So many cases a resample has at most (whole groups may make it a few more)."""
+
+RESAMPLES = 200
+CONFIDENCE = 0.95
+
+_SAME = 1e-9
+_DIGITS = 7
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which intervals are wanted.
+
+    Attributes:
+        confidence: The part of such intervals that hold the true value, between 0 and 1.
+        resamples: How often cases are drawn anew; 0: no intervals.
+        seed: What the draws are made from: the same seed and cases give the same draws for every model.
+    """
+
+    confidence: float = CONFIDENCE
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn: cases, or groups of them.
+
+    Attributes:
+        grouped: Whether they are groups.
+        places: The places of the cases, those of one unit together.
+        starts: Where in ``places`` each unit begins, and its end: one more than there are units.
+    """
+
+    grouped: bool
+    places: Places
+    starts: Places
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def pick(self, chosen: Places) -> Units:
+        """Some of the units, in the order of their numbers."""
+        import numpy as np
+
+        parts = [self.places[self.starts[one] : self.starts[one + 1]] for one in np.sort(chosen)]
+        lengths = [len(part) for part in parts]
+        return Units(self.grouped, np.concatenate(parts), np.concatenate(([0], np.cumsum(lengths))))
+
+
+def units_of(judge: Judge, places: Places) -> Units:
+    """What is drawn of the cases at these places."""
+    import numpy as np
+    import pandas as pd
+
+    groups = judge.groups()
+    if groups is None:
+        return Units(False, places, np.arange(len(places) + 1))
+    codes = pd.factorize(groups.iloc[places], use_na_sentinel=False)[0]
+    order = np.argsort(codes, kind="stable")
+    return Units(True, places[order], np.concatenate(([0], np.cumsum(np.bincount(codes)))))
+
+
+def intervals(
+    judge: Judge,
+    values: tuple[Metric, ...],
+    places: Places,
+    wanted: Wanted,
+    tell: Callable[[str], None],
+) -> tuple[tuple[Metric, ...], Bootstrap | None]:
+    """The metrics of the cases at these places with their intervals, and how those were found.
+
+    Metrics that are undefined, or are so in half of the resamples, get none; one that the evaluator gave is kept.
+
+    Args:
+        judge: Has judged the whole data before.
+        values: The metrics of these cases.
+        places: Where the cases stand in the judge's data.
+        wanted: Which intervals.
+        tell: Is told why there are none.
+    """
+    import numpy as np
+
+    units = units_of(judge, places)
+    if not wanted.resamples:
+        return values, None
+    if len(units) < 2:
+        tell(f"there is only one {'group' if units.grouped else 'case'}: no confidence interval can be found")
+        return values, None
+    random = np.random.default_rng(wanted.seed)
+    part = min(len(units), max(2, math.ceil(len(units) * CASES / len(places))))
+    scale = 1.0
+    centre = {metric.name: metric.value for metric in values}
+    if part < len(units):
+        # In the units' order, so that a draw is the same whatever the part is.
+        units = units.pick(random.choice(len(units), part, replace=False))
+        scale = math.sqrt(len(units.places) / len(places))
+    try:
+        drawn = list(_resamples(judge, centre, units, wanted.resamples, random, scaled=scale < 1))
+    except Exception as error:
+        tell(f"no confidence interval was found: {error}")
+        return values, None
+    base = drawn.pop(0)
+    columns: dict[str, tuple[float | None, ...]] = {}
+    found = []
+    for metric in values:
+        column = np.array([one.get(metric.name, math.nan) for one in drawn])
+        if scale < 1:
+            column = metric.value + (column - base.get(metric.name, math.nan)) * scale
+        columns[metric.name] = tuple(None if math.isnan(one) else float(f"{one:.{_DIGITS}g}") for one in column)
+        known = column[np.isfinite(column)]
+        if metric.low is not None or not math.isfinite(metric.value) or len(known) * 2 < len(column):
+            found.append(metric)
+            continue
+        side = (1 - wanted.confidence) / 2
+        low, high = np.quantile(known, [side, 1 - side])
+        found.append(replace(metric, low=float(low), high=float(high)))
+    how = Bootstrap(
+        confidence=wanted.confidence,
+        resamples=wanted.resamples,
+        method="scaled" if scale < 1 else "percentile",
+        units="groups" if units.grouped else "cases",
+        drawn=len(units),
+        seed=wanted.seed,
+        replicates=columns,
+    )
+    return tuple(found), how
+
+
+def _resamples(
+    judge: Judge, whole: dict[str, float], units: Units, times: int, random: np.random.Generator, *, scaled: bool
+) -> Iterator[dict[str, float]]:
+    """The metrics of the units themselves, then of each resample."""
+    import numpy as np
+
+    lengths = np.diff(units.starts)
+    of_case = np.repeat(np.arange(len(units)), lengths)
+    if scaled:
+        whole = {metric.name: metric.value for metric in judge.some(units.places)}
+    yield whole
+    measure = _agreeing(judge, whole, units)
+    failures = 0
+    for _ in range(times):
+        chosen = random.integers(0, len(units), len(units))
+        if measure is not None:
+            yield dict(measure(np.bincount(chosen, minlength=len(units))[of_case]))
+            continue
+        if units.grouped:
+            within = [np.arange(units.starts[one], units.starts[one + 1]) for one in chosen]
+            places = units.places[np.concatenate(within)]
+            # A group that was drawn twice is two groups.
+            groups = np.repeat(np.arange(len(chosen)), lengths[chosen])
+        else:
+            places, groups = units.places[chosen], None
+        try:
+            yield {metric.name: metric.value for metric in judge.some(places, groups)}
+        except Exception as error:
+            failures += 1
+            if failures * 2 > times:
+                raise MealkitError(f"the evaluator fails on drawn cases: {type(error).__name__}: {error}") from error
+            yield {}
+
+
+def _agreeing(judge: Judge, whole: dict[str, float], units: Units) -> Any:
+    """The evaluator's quick way to resamples, if it gives for the cases as they are what the evaluator gives."""
+    import numpy as np
+
+    try:
+        measure = judge.quick(units.places)
+        given = {} if measure is None else measure(np.ones(len(units.places), dtype=np.int64))
+    except Exception:
+        return None
+    for name, value in whole.items():
+        quick = given.get(name)
+        if quick is None or math.isnan(quick) != math.isnan(value):
+            return None
+        if not math.isnan(value) and not math.isclose(quick, value, rel_tol=_SAME, abs_tol=_SAME):
+            return None
+    return measure
+
+
+__all__ = ["CASES", "CONFIDENCE", "RESAMPLES", "Units", "Wanted", "intervals", "units_of"]
