@@ -6,6 +6,7 @@ It is spoken to over two pipes in its DevTools protocol, so no port is open and 
 from __future__ import annotations
 
 import base64
+import fcntl
 import io
 import json
 import os
@@ -95,6 +96,13 @@ def look(page: Path, folder: Path, *, dark: bool = False, width: int = 1100) -> 
         )
 
 
+def _moved(descriptor: int) -> int:
+    """The same file under a number from 20 on."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 20)
+    os.close(descriptor)
+    return moved
+
+
 class _Browser:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "browser"
@@ -106,6 +114,8 @@ class _Browser:
         self.folder.mkdir(parents=True, exist_ok=True)
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
+        # Out of the way of 3 and 4, which the browser is given.
+        theirs_in, theirs_out = _moved(theirs_in), _moved(theirs_out)
         self._in, self._out = ours_in, ours_out
         command = (
             PROGRAM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

@@ -312,7 +312,10 @@ def _series(number: int) -> str:
 
 
 def _diagonal(axes: Axes) -> None:
+    limits = axes.get_xlim(), axes.get_ylim()
     axes.axline((0, 0), slope=1, color=_COLORS["faint"], linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_xlim(*limits[0])
+    axes.set_ylim(*limits[1])
 
 
 def _label(axes: Axes, x_label: str, y_label: str) -> None:

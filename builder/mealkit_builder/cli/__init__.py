@@ -33,6 +33,8 @@ _COMMANDS = {
     "evaluate": ("modes", "Evaluate a trained model here."),
     "score": ("modes", "Score a dataset here with a trained model."),
     "batches": ("batches", "List, verify and undo the batches that scoring wrote."),
+    "compare": ("compare", "Compare models by what judged them."),
+    "report": ("report", "Make a page with plots of a run's result."),
     "describe": ("modes", "Show what the recipe offers: settings, schemas, metrics."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
@@ -40,6 +42,7 @@ _COMMANDS = {
 
 _SECTIONS = {
     "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
+    "Judge models": ("compare", "report"),
     "Build its image": ("lock", "build", "push", "pipeline", "cache"),
     "Trust an image": ("sign", "verify", "sbom"),
     "Use an image": ("inspect", "tree", "diff", "run", "batches"),

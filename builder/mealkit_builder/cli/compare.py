@@ -1,0 +1,99 @@
+"""``mealkit compare``: results of several models beside each other."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mealkit.errors import WorseError
+
+from ._options import json_option
+from ._output import fail, print_json
+
+if TYPE_CHECKING:
+    from mealkit_runtime.compare import Comparison, Difference
+
+_WAY = {"maximize": "↑", "minimize": "↓"}
+_COLOR = {"better": "green", "worse": "red"}
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
+@click.option("--allow-different-data", is_flag=True, help="Compare also what was judged on different data.")
+@click.option(
+    "--fail-if-worse", "limits", multiple=True, metavar="METRIC[:TOLERANCE]",
+    help="End with status 11 when a model is worse than the first in METRIC; the tolerance is a number, "
+    "or a part such as 2%. May be repeated.",
+)  # fmt: skip
+@json_option
+def compare(results: tuple[Path, ...], allow_different_data: bool, limits: tuple[str, ...], as_json: bool) -> None:
+    """Compare models by their RESULTs: files that `evaluate --result` wrote, or model directories.
+
+    The first is what the others are compared with. Models must have been judged on the same data. Where both were
+    evaluated with confidence intervals on the same cases, the change has an interval of its own, found in pairs:
+    one that does not hold 0 is marked with *, and is more than chance.
+
+    \b
+    Examples:
+      mealkit compare today.json candidate.json
+      mealkit compare today.json candidate.json --fail-if-worse roc_auc:0.01 --fail-if-worse log_loss:2%
+      mealkit compare models/1 models/2 models/3 --json
+    """  # noqa: D301
+    from mealkit_runtime.compare import check_not_worse, read_judged
+    from mealkit_runtime.compare import compare as compare_models
+
+    found = compare_models([read_judged(path) for path in results], allow_different_data=allow_different_data)
+    if not as_json:
+        show(found)
+        check_not_worse(found, limits)
+        return
+    try:
+        check_not_worse(found, limits)
+    except WorseError as error:
+        print_json({**found.to_json(), "error": error.to_json()})
+        fail(error)
+    print_json({**found.to_json(), "error": None})
+
+
+def show(found: Comparison) -> None:
+    """The comparison for a person: a row a metric, a column a model."""
+    for number, model in enumerate(found.models, 1):
+        facts = [model.recipe, model.model[:19], f"{model.cases['cases']:,} cases" if model.cases.get("cases") else ""]
+        click.echo(f"{click.style(f'[{number}]', bold=True)} {model.name}  {'  '.join(filter(None, facts))}")
+    table = [["", *(f"[{number}]" for number in range(1, len(found.models) + 1))]]
+    colors: list[list[str | None]] = [[None] * (len(found.models) + 1)]
+    for metric in found.metrics:
+        between = "" if metric.low is None else f"  ({metric.low:.4g} – {metric.high:.4g})"
+        row = [f"{metric.name} {_WAY[metric.direction]}", f"{_number(metric.value)}{between}"]
+        shade: list[str | None] = [None, None]
+        for other in found.differences[metric.name]:
+            row.append(_cell(other))
+            shade.append(_COLOR.get(other.verdict) if other.sure is not False else None)
+        table.append(row)
+        colors.append(shade)
+    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
+    for row, shade in zip(table, colors, strict=True):
+        cells = (
+            click.style(cell.ljust(width), fg=color, bold=row is table[0])
+            for cell, width, color in zip(row, widths, shade, strict=True)
+        )
+        click.echo("  ".join(cells).rstrip())
+    if found.method != "none":
+        how = "in pairs, on the same draws of cases" if found.method == "paired" else "each model's own interval"
+        click.echo(f"* more than chance ({how}); ↑ higher is better, ↓ lower is better")
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _cell(other: Difference) -> str:
+    if other.verdict == "undefined":
+        return _number(other.value)
+    between = "" if other.low is None else f" ({other.low:+.4g} … {other.high:+.4g})"
+    return f"{_number(other.value)}  {other.change:+.4g}{between} {other.verdict}{'*' if other.sure else ''}"
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.6g}"
