@@ -52,6 +52,7 @@ class DataFile:
             written before one of them was added lacks it. None: the file tells itself.
         groups: Only these row groups of a Parquet file are read; none of them: nothing is read of the file, whatever
             its format; None: all of it.
+        kept: Which rows count (Arrow booleans; rows behind its end do), where a table's log marks others as deleted.
     """
 
     location: Location
@@ -61,6 +62,7 @@ class DataFile:
     rows: int | None = None
     columns: Mapping[str, str] | None = None
     groups: tuple[int, ...] | None = None
+    kept: Any = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -72,14 +74,18 @@ class DataFile:
         """The format that the file's ending stands for; None: none."""
         return format_of(self.location.path)
 
-    def random(self) -> Any:
+    @contextlib.contextmanager
+    def random(self) -> Iterator[Any]:
         """The file, to be read at any place: what pyarrow takes, a path where it is on this machine."""
         local = self.location.local
         if local is not None:
-            return local
-        if self.location.kind == HTTP:
-            return _seekable(of_fsspec(HTTP).open(self.location.path, mode="rb", block_size=1 << 20))
-        return self.location.file_system.open_input_file(self.location.path)
+            yield local
+        elif self.location.kind == HTTP:
+            with _seekable(of_fsspec(HTTP).open(self.location.path, mode="rb", block_size=1 << 20)) as file:
+                yield file
+        else:
+            with self.location.file_system.open_input_file(self.location.path) as file:
+                yield file
 
     def raw(self) -> Any:
         """The file's bytes from the first to the last, as they are stored."""
@@ -135,8 +141,12 @@ def compression_of(path: object) -> str | None:
 
 def _seekable(file: Any) -> Any:
     """A file that can be read at any place: the file itself, or a copy where its server gives no ranges."""
-    if file.seekable():
+    try:
+        file.seek(1)
+        file.seek(0)
         return file
+    except ValueError:  # it comes as a stream
+        file.seek(0)
     import shutil
     import tempfile
 

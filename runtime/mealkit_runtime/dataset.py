@@ -135,8 +135,8 @@ def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[Da
         with reading.guard(file):
             for row, table in reading.READERS[kind](file, selection, piece_rows):
                 table = partitions.add(table, file)
-                table, numbers = selection.choose(table, file.name, row, text=text)
-                if len(table) or source.query.every_row:
+                table, numbers = selection.choose(table, file, row, text=text)
+                if len(table) or numbers is None:
                     yield file, row if numbers is None else RowNumbers(numbers), selection.project(table), text
                 if selection.done():
                     return
@@ -216,7 +216,7 @@ def _rows(files: tuple[DataFile, ...]) -> int | None:
     try:
         total = 0
         for file in files:
-            with pq.ParquetFile(file.random()) as parquet:
+            with file.random() as opened, pq.ParquetFile(opened) as parquet:
                 total += int(parquet.metadata.num_rows)
         return total
     except (OSError, ValueError):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from mealkit.errors import EmptyDataError, SettingsError, UnreadableDataError
 
@@ -17,8 +18,8 @@ from .query import moment
 
 LOG = "_delta_log"
 _VERSION = re.compile(r"(.+)@(?:v(\d+)|(\d{4}-\d\d-\d\d[^/]*))\Z", re.DOTALL)
-_READ = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "inCommitTimestamp", "deletionVectors"})
-"""The reader features that change nothing in how data files are read, or that are looked at file by file."""
+_READ = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "variantType", "deletionVectors"})
+"""The reader features that are known here: all but the last change nothing in which rows of the files count."""
 
 _TEXT_BOUND = 32
 """Writers cut least and greatest texts; a greatest text of this length or more is no bound."""
@@ -88,12 +89,11 @@ def open_table(location: Location, version: str | None) -> tuple[tuple[DataFile,
     partitions = list(table.metadata().partition_columns)
     root = location.path.rstrip("/") + "/"
     files = []
-    actions = pa.table(table.get_add_actions(flatten=True))
-    vectors = [name for name in actions.column_names if name.startswith("deletion_vector") or name == "deletionVector"]
-    for action in actions.to_pylist():
-        if any(action[name] for name in vectors):
-            raise _unreadable(location, "has deleted rows marked in deletion vectors", "deletionVectors")
-        files.append(_file(location, root, action, kinds, partitions))
+    kept = _deletion_vectors(table, location)
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        files.append(_file(location, root, action, kinds, partitions, kept))
+    if kept:
+        raise _unreadable(location, "marks rows as deleted in a way that is not known here", "deletionVectors")
     if not files:
         raise EmptyDataError(
             "this version of the table has no files", where=location.uri, hint="name a table that has rows"
@@ -165,9 +165,26 @@ def _refuse_features(table: Any, location: Location) -> None:
         raise _unreadable(location, "uses what cannot be read here", "columnMapping")
 
 
+def _deletion_vectors(table: Any, location: Location) -> dict[str, Any]:
+    """Which rows count, by file name, of the files in which not all do."""
+    if "deletionVectors" not in (table.protocol().reader_features or ()):
+        return {}
+    if not hasattr(table, "deletion_vectors"):
+        raise _unreadable(
+            location, "may mark rows as deleted, which this version of deltalake cannot tell", "deletionVectors"
+        )
+    import pyarrow as pa
+
+    found = pa.table(table.deletion_vectors())
+    return {
+        unquote(str(path)).rpartition("/")[2]: mask.values
+        for path, mask in zip(found["filepath"].to_pylist(), found["selection_vector"], strict=True)
+    }
+
+
 def _unreadable(location: Location, what: str, feature: str) -> UnreadableDataError:
     hints = {
-        "deletionVectors": "rewrite the files (REORG TABLE … APPLY (PURGE)), or turn delta.enableDeletionVectors off",
+        "deletionVectors": "add deltalake>=1.5 to the recipe's dependencies, or rewrite the table without them",
         "columnMapping": "write the table without column mapping",
     }
     return UnreadableDataError(
@@ -178,9 +195,14 @@ def _unreadable(location: Location, what: str, feature: str) -> UnreadableDataEr
 
 
 def _file(
-    location: Location, root: str, action: Mapping[str, Any], kinds: Mapping[str, str], partitions: list[str]
+    location: Location,
+    root: str,
+    action: Mapping[str, Any],
+    kinds: Mapping[str, str],
+    partitions: list[str],
+    kept: dict[str, Any],
 ) -> DataFile:
-    path = str(action["path"])
+    path = unquote(str(action["path"]))  # the log holds it encoded once more than the storage does
     if "://" in path:
         place = resolve(path)
     else:
@@ -195,13 +217,16 @@ def _file(
             greatest += dt.timedelta(milliseconds=1)  # the log keeps milliseconds
         bounds[name] = (least, greatest, action.get(f"null_count.{name}"))
     partition = {name: _partition(action.get(f"partition.{name}")) for name in partitions}
+    mask = kept.pop(path.rpartition("/")[2], None)
+    rows = action.get("num_records")
     return DataFile(
         place,
         action.get("size_bytes"),
         partition,
         {name: facts for name, facts in bounds.items() if facts != (None, None, None) and name not in partition},
-        action.get("num_records"),
+        rows if rows is None or mask is None else rows - mask.false_count,
         dict(kinds),
+        mask,
     )
 
 

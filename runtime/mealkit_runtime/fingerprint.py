@@ -86,8 +86,7 @@ def _each(files: tuple[DataFile, ...], ask: Any) -> list[Any]:
 
 def _digest(file: DataFile, whole: bool) -> str:
     path = file.location.local
-    opened = file.random() if path is None else path.open("rb")
-    with opened as stream:
+    with file.random() if path is None else path.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
         if whole and path is not None:

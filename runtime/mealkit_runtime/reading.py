@@ -107,7 +107,8 @@ def read_parquet(file: DataFile, selection: Selection, piece_rows: int) -> Itera
     local = file.location.local is not None
     # Not pre-buffered on a disk: a row group of any size is read through small buffers, so memory stays bounded.
     # From far away each small read costs a journey, so the columns of one row group are fetched together.
-    with pq.ParquetFile(file.random(), pre_buffer=not local, buffer_size=(1 << 20) if local else 0) as parquet:
+    buffer = (1 << 20) if local else 0
+    with file.random() as opened, pq.ParquetFile(opened, pre_buffer=not local, buffer_size=buffer) as parquet:
         schema = parquet.schema_arrow
         own = flat_names(schema) if selection.query.flatten else schema.names
         names = selection.columns(own if file.columns is None else _declared(own, file), file)

@@ -93,12 +93,12 @@ class Selection:
         kind_by_name = {name: self._kind(name, kinds.get(name, "any")) for name in usable}
         return can_hold(self.condition, usable, lambda name, value: _literal(name, value, kind_by_name[name]))
 
-    def choose(self, table: Any, where: str, first_row: int, *, text: bool) -> tuple[Any, Any]:
+    def choose(self, table: Any, file: DataFile, first_row: int, *, text: bool) -> tuple[Any, Any]:
         """The chosen rows of a table, and their numbers in the file; None for numbers that follow each other.
 
         Args:
             table: With the columns that :meth:`columns` named.
-            where: The file's name, for messages.
+            file: Where it is from.
             first_row: The number of the table's first row.
             text: The format has no types (CSV).
 
@@ -106,15 +106,18 @@ class Selection:
             SchemaError: a value cannot be compared.
             SettingsError: a column is compared with a literal of another kind.
         """
-        if self.query.every_row:
-            return table, None
-        if self._left is not None and self.condition is None and self._sampler is None:
+        if self._left is not None and self.condition is None and self._sampler is None and file.kept is None:
             table = table.slice(0, self._left)
             self._left -= len(table)
             return table, None
+        if self.query.every_row and file.kept is None:
+            return table, None
         rows = _numbers(first_row, len(table))
+        if file.kept is not None:
+            mask = _fitting(file.kept.slice(first_row - 1, len(table)), len(table))
+            table, rows = table.filter(mask), rows.filter(mask)
         if self.condition is not None:
-            mask = self._mask(self.condition, self._typed(table, where, first_row, text)).combine_chunks()
+            mask = self._mask(self.condition, self._typed(table, file.name, rows, text)).combine_chunks()
             table, rows = table.filter(mask), rows.filter(mask)
         if self._sampler is not None:
             mask = self._sampler.take(len(table))
@@ -132,7 +135,7 @@ class Selection:
     def _kind(self, name: str, found: str) -> str:
         return self.declared[name].kind if name in self.declared else found
 
-    def _typed(self, table: Any, where: str, first_row: int, text: bool) -> dict[str, tuple[Any, Any, str]]:
+    def _typed(self, table: Any, where: str, rows: Any, text: bool) -> dict[str, tuple[Any, Any, str]]:
         """Each asked column as ``(values in the recipe's type, mask of what cannot be converted or None, kind)``."""
         typed: dict[str, tuple[Any, Any, str]] = {}
         for name, literals in self.literals.items():
@@ -156,7 +159,7 @@ class Selection:
                 if column is None:
                     raise SchemaError(
                         f"the column {name!r} is {error.value!r}, which cannot be compared with {literals[0]!r}",
-                        where=f"{where}, row {first_row + error.row:,}, column {name}",
+                        where=f"{where}, row {rows[error.row].as_py():,}, column {name}",
                         hint="mend the value, or declare the column in the recipe's row schema",
                     ) from None
                 values, bad = _lenient(array, kind, text)
@@ -321,6 +324,11 @@ def _absent(name: str, present: Iterable[str], where: str) -> SchemaError:
         where=f"{where}, column {name}",
         hint=f"did you mean {near[0]!r}?" if near else f"the file has: {known}",
     )
+
+
+def _fitting(mask: Any, rows: int) -> Any:
+    """A mask of so many rows: those behind its end count."""
+    return mask if len(mask) == rows else pa.concat_arrays([mask, pa.repeat(pa.scalar(True), rows - len(mask))])
 
 
 def _numbers(first: int, count: int) -> Any:
