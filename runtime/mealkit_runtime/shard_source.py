@@ -79,7 +79,7 @@ def _groups(file: DataFile, together: str | None) -> Iterator[tuple[int, int, tu
 
     from .reading import guard
 
-    with guard(file), pq.ParquetFile(file.random()) as parquet:
+    with guard(file), file.random() as opened, pq.ParquetFile(opened) as parquet:
         metadata = parquet.metadata
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
