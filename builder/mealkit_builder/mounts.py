@@ -96,6 +96,8 @@ def _place(use: str, value: str, cwd: Path, mounts: dict[tuple[Path, bool], Moun
         return value
     if use == _READ and not (cwd / value).exists() and (delta := _DELTA.fullmatch(value)) and (delta[1] or delta[3]):
         return (delta[1] or "") + _place(use, delta[2], cwd, mounts) + (delta[3] or "")
+    if use == _FILL and value.startswith("delta:"):
+        return "delta:" + _place(use, value.removeprefix("delta:"), cwd, mounts)
     path = Path(posixpath.normpath(cwd / Path(value).expanduser()))
     if use == _READ:
         if path.exists():

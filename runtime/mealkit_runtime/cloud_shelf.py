@@ -25,18 +25,12 @@ class CloudShelf:
         uri: Such as ``s3://bucket/folder``.
 
     Raises:
-        SettingsError: the URI has no such scheme, or holds credentials.
+        SettingsError: there is no such storage.
         UsageError: the package ``obstore`` is missing.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        if "@" in uri.partition("://")[2].partition("/")[0]:
-            raise SettingsError(
-                "the output's URI holds credentials",
-                where="output",
-                hint="leave them out: they are taken from the environment, as the cloud's own tools do",
-            )
         try:
             import obstore
             import obstore.exceptions

@@ -4,28 +4,31 @@
 
     DATASET/
       batch_id=RUN/part-00000-xxxx.parquet   data; the name gives readers of hive partitions a column batch_id
+      _mealkit/log.json                      says that this is such a dataset; made before the first file
       _mealkit/commits/RUN.json              the commit record: the batch is its files, and no others
       _mealkit/shards/RUN/…                  which shards of an unfinished batch are done
 
 The record is put only if there is none (``If-None-Match: *``): of two runs with one id the first wins, and the other
-removes its file and finds the batch. mealkit reads the files of the records only. Readers that list the folders instead
-(pandas, pyarrow, Spark, DuckDB) see a file as soon as it is uploaded: of a batch of one file, the moment before its
-commit; of a batch of shards, each as it is done; of a run that was killed in between, until it is cleaned. Who needs
-them to see whole batches only takes a Delta table.
+removes its file, and finds the batch. mealkit reads no file below ``batch_id=…`` that no record names. Readers that
+list the folders instead (pandas, pyarrow, Spark, DuckDB) see a file as soon as it is uploaded: of a batch of one
+file, in the moment before its commit; of a batch of shards, each as it is done; of a run that was killed in between,
+until it is cleaned. Who needs them to see whole batches only takes a Delta table.
 
 What a store has answered it keeps: durability is the store's own, and there is nothing to be forced to a disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .batch_record import Record, in_order, parse_record
+from .batch_record import PARTITION, Record, in_order, parse_record
 from .destination import Leftover, Stage
 from .direct_stage import DirectStage, board_of, forgotten
 from .shelf import Shelf
 from .stop import Stopper
 
+LOG = "_mealkit/log.json"
 COMMITS = "_mealkit/commits"
 
 
@@ -58,6 +61,7 @@ class CommitLog:
 
     def stage(self, batch_id: str, stopper: Stopper) -> Stage:
         """Begin a batch."""
+        self.shelf.create(LOG, b'{"format": 1}\n')
         return DirectStage(self.shelf, batch_id, self._commit)
 
     def board(self, batch_id: str) -> str:
@@ -87,3 +91,17 @@ class CommitLog:
 
 def _name(batch_id: str) -> str:
     return f"{COMMITS}/{batch_id}.json"
+
+
+def visible(names: Sequence[str], read: Callable[[str], bytes]) -> Callable[[str], bool]:
+    """Which of a dataset's files, by their names below it, readers of ours see.
+
+    Args:
+        names: All of them, also those that begin with ``_``.
+        read: Gives the content of a small one.
+    """
+    if LOG not in names:
+        return lambda name: True
+    records = [parse_record(read(name), name) for name in names if name.startswith(f"{COMMITS}/")]
+    committed = {record.path(part) for record in records for part in record.parts}
+    return lambda name: name in committed or not name.startswith(f"{PARTITION}=")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mealkit.errors import EmptyDataError, SchemaError, SettingsError
+from mealkit.errors import EmptyDataError, SchemaError
 
 from .data_file import DataFile, format_of
 from .delta import DeltaVersion, is_table, open_table, split_uri
@@ -78,22 +77,6 @@ def locate(uri: str, query: Query = EVERYTHING) -> Source:
         files, facts = open_table(location, version)
         return Source(redact(uri), files, query, facts)
     return Source(location.uri, list_files(location), query)
-
-
-def local_path(uri: str, setting: str) -> Path:
-    """The path that a URI means.
-
-    Raises:
-        SettingsError: it does not mean a local path.
-    """
-    location = resolve(uri, setting)
-    if location.local is None:
-        raise SettingsError(
-            f"{uri.partition('://')[0]}:// cannot be written yet",
-            where=f"{setting} {location.uri}",
-            hint="use a local path or file://",
-        )
-    return location.local
 
 
 def pieces(source: Source, schema: Schema, piece_rows: int) -> Iterator[Any]:
@@ -237,7 +220,6 @@ __all__ = [
     "chosen",
     "empty",
     "fingerprint",
-    "local_path",
     "locate",
     "pieces",
     "read_all",

@@ -33,8 +33,9 @@ from typing import Any
 from mealkit.errors import MealkitError, RecipeError, RetryableError, StorageError, UsageError
 
 from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_record
+from .delta import LOG
 from .delta_type import delta_schema
-from .destination import LOG, Leftover, Stage
+from .destination import Leftover, Stage
 from .direct_stage import DirectStage, board_of, forgotten
 from .files import sync
 from .shelf import FolderShelf, Shelf
@@ -50,8 +51,9 @@ class DeltaTableOfBatches:
     kind = "delta"
     suffixed = True
 
-    def __init__(self, uri: str, shelf: Shelf) -> None:
+    def __init__(self, uri: str, shelf: Shelf, options: dict[str, str] | None = None) -> None:
         self.uri = uri
+        self.options = options or None
         self.shelf = shelf
         _library()
 
@@ -153,7 +155,13 @@ class DeltaTableOfBatches:
                 with self._conflicts(None if table is None else table.version()):
                     if table is None:
                         create_table_with_add_actions(
-                            self.uri, whole, adds, mode="error", partition_by=[PARTITION], commit_properties=properties
+                            self.uri,
+                            whole,
+                            adds,
+                            mode="error",
+                            storage_options=self.options,
+                            partition_by=[PARTITION],
+                            commit_properties=properties,
                         )
                     else:
                         table.create_write_transaction(
@@ -205,7 +213,7 @@ class DeltaTableOfBatches:
         try:
             if isinstance(self.shelf, FolderShelf) and not (self.shelf.root / LOG).is_dir():
                 return None
-            table = deltalake.DeltaTable(self.uri)
+            table = deltalake.DeltaTable(self.uri, storage_options=self.options)
         except deltalake.exceptions.TableNotFoundError:
             return None
         except deltalake.exceptions.DeltaError as error:

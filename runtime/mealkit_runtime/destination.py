@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from mealkit.errors import SettingsError
 
 from .batch_record import Part, Record
-from .dataset import local_path
+from .delta import LOG, is_table, split_uri, storage_options
+from .file_system import AZURE, GOOGLE, S3, Location, resolve
 from .part import Sink
-from .shelf import Shelf
+from .shelf import FolderShelf, Shelf
 from .stop import Stopper
-
-DELTA = "delta:"
-LOG = "_delta_log"
 
 
 @dataclass(frozen=True)
@@ -102,41 +99,52 @@ class Destination(Protocol):
 def destination(uri: str) -> Destination:
     """The dataset that an output URI means; nothing is made yet.
 
+    Args:
+        uri: A folder, ``s3://…``, ``gs://…``, ``az://…``. As for inputs, ``delta:URI`` or ``delta+SCHEME://…`` is a
+            Delta table, and so is a folder that has a log.
+
     Raises:
         SettingsError: batches cannot be added to it.
+        UsageError: a package that it needs is missing.
     """
-    delta = uri.startswith(DELTA) or uri.partition("://")[0].endswith("+delta")
-    bare = uri.removeprefix(DELTA).replace("+delta://", "://", 1)
-    scheme, separator, _ = bare.partition("://")
-    if separator and scheme.lower() != "file":
-        return _remote(uri, bare, delta=delta)
-    path = local_path(bare, "output").absolute()
+    plain, version, delta = split_uri(uri)
+    location = resolve(plain, "output")
+    if version is not None:
+        if delta or is_table(location):
+            raise SettingsError(
+                "a batch is added to the newest version of a table", where=f"output {uri}", hint="leave the version out"
+            )
+        location = resolve(uri, "output")  # a name that only looks like it
+    if location.local is None:
+        return _far(location, delta)
+    path = location.local.absolute()
     if path.is_file():
         raise SettingsError(
             "the output is a file, and batches are added to a folder", where=f"output {uri}", hint="name a folder"
         )
-    if delta or (path / LOG).is_dir():
-        return _delta(str(path), path)
+    if delta or is_table(location):
+        from .delta_batch import DeltaTableOfBatches
+
+        return DeltaTableOfBatches(str(path), FolderShelf(path))
     from .batch_folder import BatchFolder
 
     return BatchFolder(path)
 
 
-def _delta(uri: str, folder: Path) -> Destination:
-    from .delta_batch import DeltaTableOfBatches
-    from .shelf import FolderShelf
-
-    return DeltaTableOfBatches(uri, FolderShelf(folder))
-
-
-def _remote(uri: str, bare: str, *, delta: bool) -> Destination:
+def _far(location: Location, delta: bool) -> Destination:
+    if location.kind not in (S3, GOOGLE, AZURE):
+        raise SettingsError(
+            f"{location.kind}:// cannot be written to",
+            where=f"output {location.uri}",
+            hint="use a local path, s3://, gs:// or az://",
+        )
     from .cloud_shelf import CloudShelf
 
-    shelf = CloudShelf(bare)
+    shelf = CloudShelf(location.uri)
     if delta or shelf.names(LOG):
         from .delta_batch import DeltaTableOfBatches
 
-        return DeltaTableOfBatches(bare, shelf)
+        return DeltaTableOfBatches(location.uri, shelf, storage_options(location))
     from .commit_log import CommitLog
 
     return CommitLog(shelf)

@@ -79,12 +79,26 @@ def _far(location: Location) -> tuple[DataFile, ...]:
             return (DataFile(location, info.size),)
         if info.type == fs.FileType.Directory:
             below = [(_relative(name, path), name, size) for name, size in _below(location, path, recursive=True)]
-            return _of_folder(location, [one for one in below if _shown(one[0].split("/"))])
+            return _of_folder(location, _committed(location, below))
         raise _nothing(location, fs)
     head, tail = _split(path)
     found = _below(location, head, recursive="/" in tail or "**" in tail)
     matches = _matcher(tail)
     return _of_glob(location, [(name, size) for name, size in found if matches(_relative(name, head))])
+
+
+def _committed(location: Location, below: list[tuple[str, str, int | None]]) -> list[tuple[str, str, int | None]]:
+    """Of ``(path below the folder, path, size)`` what readers see: no hidden names, no batches without a commit."""
+    from .commit_log import visible
+
+    paths = {one[0]: one[1] for one in below}
+
+    def read(name: str) -> bytes:
+        with location.file_system.open_input_stream(paths[name]) as file:
+            return bytes(file.read())
+
+    seen = visible(list(paths), read)
+    return [one for one in below if _shown(one[0].split("/")) and seen(one[0])]
 
 
 def _below(location: Location, folder: str, *, recursive: bool) -> list[tuple[str, int | None]]:

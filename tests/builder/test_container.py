@@ -89,6 +89,13 @@ class TestMounts:
         with pytest.raises(UsageError):
             plan_mounts("train", ["--input"], folder)
 
+    def test_output_that_is_a_delta_table(self, folder: Path) -> None:
+        mounted = plan_mounts("score", ["--output", "delta:table"], folder)
+        assert mounted.arguments == ("--output", "delta:/mnt/mealkit/output/0/table")
+        assert [(mount.source, mount.read_only) for mount in mounted.mounts] == [(folder / "table", False)]
+        far = plan_mounts("score", ["--output", "delta:s3://shop/table"], folder)
+        assert (far.arguments, far.mounts) == (("--output", "delta:s3://shop/table"), ())
+
     def test_output_that_is_a_file(self, folder: Path) -> None:
         mounts = plan_mounts("score", ["--output", "in.csv"], folder).mounts
         with pytest.raises(StorageError):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from batch_runs import begin, finish, race, save, tree
 
-from mealkit.errors import EmptyDataError, MealkitError, RecipeError, StorageError, UsageError
+from mealkit.errors import EmptyDataError, MealkitError, RecipeError, SettingsError, StorageError, UsageError
 from mealkit_runtime.batches import clean, find_batch, last_batch, list_batches, undo_batch, verify_batch
 
 
@@ -186,6 +186,22 @@ def test_undoing_takes_a_batch_away_and_lets_it_come_again(tmp_path: Path) -> No
     assert clean(str(tmp_path), older_than=3600) == [], "an undone batch is kept for a while"
     assert [(one.batch_id, one.what) for one in clean(str(tmp_path), older_than=0)] == [("two", "undone batch")] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["batch_id=one"]
+
+
+def test_outputs_that_no_batch_can_be_added_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for uri, said in (
+        (tmp_path / "file", "is a file"),
+        (f"delta:{tmp_path}/t@v3", "newest version"),
+        ("https://example.com/x", "cannot be written to"),
+        ("s3://me:secret@bucket/x", "a user or a password"),
+    ):
+        with pytest.raises(SettingsError, match=said) as caught:
+            begin(uri, "one")
+        assert "secret" not in caught.value.render()
+        assert caught.value.hint
+    assert not save(f"file://{tmp_path}/s", "one").existed
+    assert save(tmp_path / "s", "one").existed
 
 
 def test_damage_is_told(tmp_path: Path) -> None:
