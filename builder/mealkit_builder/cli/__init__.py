@@ -16,6 +16,7 @@ from ._output import color, fail, print_error
 
 _COMMANDS = {
     "init": ("init", "Make a new recipe that passes its own tests."),
+    "data": ("data", "Look at a dataset before you write a recipe."),
     "check": ("check", "Tell what is wrong with a recipe, with file and line."),
     "lock": ("lock", "Resolve the recipe's requirements into pylock.toml."),
     "build": ("build", "Pack the recipe into an image; print its URL."),
@@ -41,7 +42,7 @@ _COMMANDS = {
 """Command name to (module, one line of help): ``--help`` must not import what it lists."""
 
 _SECTIONS = {
-    "Write a recipe": ("init", "check", "train", "evaluate", "score", "describe"),
+    "Write a recipe": ("init", "data", "check", "train", "evaluate", "score", "describe"),
     "Judge models": ("compare", "report"),
     "Build its image": ("lock", "build", "push", "pipeline", "cache"),
     "Trust an image": ("sign", "verify", "sbom"),
