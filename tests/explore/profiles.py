@@ -35,7 +35,7 @@ def profile(frame: pd.DataFrame | pa.Table, piece: int = 1_000, **options: Any) 
 
 def profile_file(path: Path, **options: Any) -> Profile:
     source = locate(str(path))
-    text = path.suffix == ".csv"
+    text = any(file.format == "csv" for file in source.files)
     found = survey(pieces(source, Schema(), 1_000), uri=str(path), files=1, text=text, **options)
     assert found is not None
     return found

@@ -91,7 +91,13 @@ def test_no_more_is_read_than_the_rows_take() -> None:
 def test_cells_do_no_harm() -> None:
     assert plain("a\x1b[31m\nb") == "a\\x1b[31m\\nb"
     assert cell("[red]x[/red]" * 5, 20).plain == "[red]x[/red][red]x[…"
-    assert [cell(value, 20).plain for value in (None, True, 1.0, 0.1, 1643690.9)] == ["·", "true", "1", "0.1", "1643690.9"]
+    assert [cell(value, 20).plain for value in (None, True, 1.0, 0.1, 1643690.9)] == [
+        "·",
+        "true",
+        "1",
+        "0.1",
+        "1643690.9",
+    ]
     assert cell({"a": [1, 2]}, 30).plain == '{"a": [1, 2]}'
     assert spark((0, 1, 8)) == " ▂█"
 
@@ -139,7 +145,11 @@ def test_a_schema_to_start_from(mealkit: Mealkit) -> None:
         (("preview", "{}/head.csv"), 3, "error[empty-data]: the dataset has no rows"),
         (("profile", "{}/head.csv"), 3, "error[empty-data]: the dataset has no rows"),
         (("profile", "{}/two.csv", "--target", "aa"), 2, "error[settings]: the dataset has no column 'aa'"),
-        (("preview", "{}/two.csv", "--columns", "bb"), 3, "error[schema]: the column 'bb' is missing"),
+        (
+            ("preview", "{}/two.csv", "--columns", "bb"),
+            3,
+            "error[schema]: the column 'bb', which the query names, is missing",
+        ),
         (("profile", "{}/broken.parquet"), 3, "error[unreadable-data]"),
         (("preview", "{}/two.csv", "--rows", "0"), 2, "error[usage]"),
     ],

@@ -25,9 +25,8 @@ def show(preview: Preview) -> None:
     many = "1 file" if preview.files == 1 else f"{preview.files:,} files"
     of = f" of {preview.total:,}" if preview.total is not None else ""
     head = Text(plain(preview.uri), style="bold")
-    head.append(
-        f": the first {len(preview.rows):,}{of} rows, {len(preview.columns):,} columns, {many}", style="default"
-    )
+    rows = "row" if len(preview.rows) == 1 and not of else f"{len(preview.rows):,}{of} rows"
+    head.append(f": the first {rows}, {len(preview.columns):,} columns, {many}", style="default")
     console.print(head, soft_wrap=True)
     number = len(str(len(preview.rows)))
     widths = [_width(preview, place) for place in range(len(preview.columns))]

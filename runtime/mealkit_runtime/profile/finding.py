@@ -98,7 +98,8 @@ def _of_column(rows: int, column: ColumnProfile, view: View) -> Iterator[Finding
             yield Finding(
                 "outliers",
                 name,
-                f"{name} has {percent(outliers.share)} outliers (beyond {number(outliers.low)} … {number(outliers.high)}): "
+                f"{name} has {percent(outliers.share)} outliers "
+                f"(beyond {number(outliers.low)} … {number(outliers.high)}): "
                 "a heavy tail; a logarithm or ranks may help",
             )
     times = column.times

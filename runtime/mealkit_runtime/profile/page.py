@@ -15,7 +15,8 @@ _PLOTTED = 60
 """So many columns have plots."""
 
 _CORRELATED = 30
-_BARS = 30
+_TELLING = 0.02
+"""Most frequent values are drawn where the first of them has more than this share of the rows."""
 
 
 def html(profile: Profile) -> str:
@@ -55,15 +56,15 @@ def _sections(profile: Profile) -> Iterator[Section]:
         yield _correlations(profile.correlations)
     by_name = {one.column: one for one in profile.target.associations} if profile.target else {}
     for column in profile.columns[:_PLOTTED]:
-        yield from _column(profile, column, by_name.get(column.name))
+        yield _column(profile, column, by_name.get(column.name))
 
 
 def _overview(profile: Profile) -> Grid:
     rows: list[tuple[Cell, ...]] = []
     for column in profile.columns:
-        numbers, times = column.numbers, column.times
-        least: Cell = numbers.minimum if numbers else times.first if times else None
-        greatest: Cell = numbers.maximum if numbers else times.last if times else None
+        numbers = column.numbers
+        least: Cell = _tidy(numbers.minimum) if numbers else None
+        greatest: Cell = _tidy(numbers.maximum) if numbers else None
         distinct = None if column.distinct is None else f"{'' if column.distinct_exact else '≈ '}{column.distinct:,}"
         rows.append(
             (
@@ -72,12 +73,11 @@ def _overview(profile: Profile) -> Grid:
                 percent(column.missing / profile.rows) if column.missing else None,
                 distinct,
                 least,
-                numbers.quantiles.get("0.5") if numbers else None,
+                _tidy(numbers.quantiles.get("0.5")) if numbers else None,
                 greatest,
-                numbers.mean if numbers else None,
-                numbers.std if numbers else None,
-                percent(numbers.outliers.share) if numbers and numbers.outliers and numbers.outliers.share else None,
-                column.top[0].value[:40] if column.top and column.top[0].rows > 1 else None,
+                _tidy(numbers.mean) if numbers else None,
+                _tidy(numbers.std) if numbers else None,
+                _values(column),
             )
         )
     heads = (
@@ -90,10 +90,22 @@ def _overview(profile: Profile) -> Grid:
         "greatest",
         "mean",
         "std",
-        "outliers",
-        "most frequent",
+        "values",
     )
     return Grid(heads, tuple(rows))
+
+
+def _values(column: ColumnProfile) -> str | None:
+    if column.times is not None:
+        return f"{column.times.first} … {column.times.last}"
+    if column.numbers is not None or not column.top:
+        return None
+    return ", ".join(one.value[:20] for one in column.top[:3])
+
+
+def _tidy(value: float | None) -> float | None:
+    """A large number without what follows its point."""
+    return value if value is None or not 1e4 <= abs(value) < 1e15 else float(round(value))
 
 
 def _missing(profile: Profile) -> Section:
@@ -110,7 +122,7 @@ def _missing(profile: Profile) -> Section:
         form=".0%",
     )
     rows = tuple((column.name, column.missing, percent(column.missing / profile.rows)) for column in columns)
-    text = "The darker, the more values are missing in that part of the rows." + _sampled(profile)
+    text = "The stronger the colour, the more values are missing in that part of the rows." + _sampled(profile)
     return Section("Missing values", text, drawn, Grid(("column", "missing", "share"), rows))
 
 
@@ -134,7 +146,8 @@ def _target(target: Target) -> Iterator[Section]:
         [one.column for one in target.associations],
         [abs(one.value) for one in target.associations],
         title=f"How strongly columns go with {target.column}",
-        x_label=f"strength with {target.column}",
+        x_label=f"strength with {target.column} (dashed: 1, it tells all)",
+        reference=1.0,
     )
     cells = tuple((one.column, one.measure, one.value, one.spearman) for one in target.associations)
     yield Section(
@@ -157,69 +170,70 @@ def _correlations(found: Correlations) -> Section:
     return Section("What moves together", text, drawn, Grid(("column", "column", "Pearson", "Spearman"), tuple(pairs)))
 
 
-def _column(profile: Profile, column: ColumnProfile, association: Association | None) -> Iterator[Section]:
-    facts = _words(profile, column)
+def _column(profile: Profile, column: ColumnProfile, association: Association | None) -> Section:
+    """A column's distribution, and below it the target by its values."""
     drawn, grid = "", None
     if column.numbers is not None and column.numbers.histogram is not None:
         found = column.numbers.histogram
         drawn = plot.histogram(
-            found.counts, found.edges, title=f"Distribution of {column.name}", x_label=column.name, y_label="rows"
+            found.counts,
+            found.edges,
+            title=f"Distribution of {column.name}",
+            x_label=column.name + (f" ({found.beyond:,} values lie beyond the ends)" if found.beyond else ""),
+            y_label="rows",
         )
-        cells = [(f"{float(share) * 100:g} %", value) for share, value in column.numbers.quantiles.items()]
-        grid = Grid(("quantile", column.name), tuple(cells))
-    elif column.top and column.top[0].rows > 1:
-        shown = column.top[:_BARS]
+    elif column.top and column.top[0].rows > max(1, _TELLING * profile.rows):
         drawn = plot.bars(
-            [one.value for one in shown],
-            [one.rows for one in shown],
+            [one.value for one in column.top],
+            [one.rows for one in column.top],
             title=f"Most frequent values of {column.name}",
             x_label="rows" if column.top_exact else "rows, at least",
         )
-        grid = Grid((column.name, "rows"), tuple((one.value, one.rows) for one in shown))
-    yield Section(column.name, facts, drawn, grid)
+        grid = Grid((column.name, "rows"), tuple((one.value, one.rows) for one in column.top))
     if association is not None and profile.target is not None and len(association.groups) > 1:
         groups = association.groups
         rows = sum(one.rows for one in groups)
-        drawn = plot.bars(
+        drawn += plot.bars(
             [one.label for one in groups],
             [one.target for one in groups],
             title=f"{profile.target.shown} by {column.name}",
-            x_label=f"{profile.target.shown}  (dashed: of all)",
+            x_label=f"{profile.target.shown} by {column.name} (dashed: of all)",
             reference=sum(one.target * one.rows for one in groups) / rows,
             points=profile.target.kind == "number",
         )
-        grid = Grid(
-            (column.name, "rows", profile.target.shown), tuple((one.label, one.rows, one.target) for one in groups)
-        )
-        yield Section(f"{profile.target.column} by {column.name}", "", drawn, grid)
+        heads = (column.name, "rows", profile.target.shown)
+        grid = Grid(heads, tuple((one.label, one.rows, one.target) for one in groups))
+    return Section(column.name, "; ".join(_words(profile, column)) + ".", drawn, grid)
 
 
-def _words(profile: Profile, column: ColumnProfile) -> str:
-    parts = [column.kind]
+def _words(profile: Profile, column: ColumnProfile) -> Iterator[str]:
+    yield column.kind
     if column.distinct is not None:
-        parts.append(f"{'' if column.distinct_exact else 'about '}{column.distinct:,} different values")
+        yield f"{'' if column.distinct_exact else 'about '}{column.distinct:,} different values"
     if column.missing:
-        parts.append(f"{percent(column.missing / profile.rows)} missing")
+        yield f"{percent(column.missing / profile.rows)} missing"
     if column.numbers is not None:
         found = column.numbers
-        parts += [
-            f"{count:,} {word}" for count, word in ((found.zeros, "zeros"), (found.infinite, "infinite")) if count
-        ]
+        quantiles = (f"{float(share):.0%} {number(value)}" for share, value in found.quantiles.items())
+        yield f"quantiles {', '.join(quantiles)}"
+        for count, word in ((found.zeros, "zeros"), (found.negatives, "negative"), (found.infinite, "infinite")):
+            if count:
+                yield f"{count:,} {word}"
         if found.outliers is not None and found.outliers.share:
-            parts.append(
-                f"{percent(found.outliers.share)} outliers beyond {number(found.outliers.low)} … {number(found.outliers.high)}"
-            )
+            ends = f"{number(found.outliers.low)} … {number(found.outliers.high)}"
+            yield f"{percent(found.outliers.share)} outliers, beyond {ends}"
     if column.texts is not None:
-        parts.append(characters(column.texts.shortest, column.texts.longest))
+        yield characters(column.texts.shortest, column.texts.longest)
+        if column.top and column.top[0].rows <= _TELLING * profile.rows:
+            yield f"such as {', '.join(one.value[:30] for one in column.top[:4])}"
     if column.times is not None:
-        parts.append(f"{column.times.first} to {column.times.last}")
+        yield f"{column.times.first} … {column.times.last}"
         if column.times.days is not None:
-            parts.append(f"{column.times.days:,} days")
+            yield f"{column.times.days:,} days"
         if column.times.gaps:
-            parts.append(f"{column.times.gaps:,} gaps")
+            yield f"{column.times.gaps:,} gaps longer than the usual step of {column.times.step}"
     if column.same_as is not None:
-        parts.append(f"the same as {column.same_as}")
-    return "; ".join(parts) + "."
+        yield f"the same as {column.same_as}"
 
 
 def _sampled(profile: Profile) -> str:

@@ -18,6 +18,9 @@ TOP = 10
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BINS = 20
 
+_TAIL, _FAR = 0.01, 3
+"""A histogram leaves out the outer hundredths where they are thrice as wide as all the others."""
+
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
@@ -91,18 +94,22 @@ def _outliers(values: Any) -> Outliers | None:
 
 
 def histogram(values: Any, bins: int = BINS) -> Histogram | None:
-    """Bins of one width; whole numbers that lie close together get one each."""
+    """Bins of one width; whole numbers get bins that all hold as many of them."""
     if not len(values):
         return None
     low, high = float(values.min()), float(values.max())
+    inner = np.quantile(values, (_TAIL, 1 - _TAIL))
+    if 0 < _FAR * (inner[1] - inner[0]) < high - low:
+        low, high = map(float, inner)
     if low == high or not np.isfinite(high - low) or high - low < 1e-9 * max(abs(low), abs(high)):
         return None
-    if high - low < bins and (values == np.floor(values)).all():
-        edges = np.arange(low - 0.5, high + 1.0)
+    if high - low < 2**40 and (values == np.floor(values)).all():
+        width = np.ceil((high - low + 1) / bins)
+        edges = np.arange(low - 0.5, high + width, width)
     else:
         edges = np.linspace(low, high, bins + 1)
     counts, _ = np.histogram(values, edges)
-    return Histogram(tuple(map(float, edges)), tuple(map(int, counts)))
+    return Histogram(tuple(map(float, edges)), tuple(map(int, counts)), len(values) - int(counts.sum()))
 
 
 def _texts(tally: Tally) -> Texts:

@@ -21,10 +21,17 @@ class Count:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many of the sample's values lie in each bin; ``edges`` has one more item than ``counts``."""
+    """How many of the sample's values lie in each bin.
+
+    Attributes:
+        edges: One more than there are bins.
+        counts: One for each bin.
+        beyond: Values beyond the ends, where a few far ones would leave all others in one bin.
+    """
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
