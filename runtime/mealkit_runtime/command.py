@@ -34,6 +34,8 @@ _EXAMPLES = {
     "train": (
         "train --input data/training.csv --model model",
         "train --input data/ --model model --set learning_rate=0.2 --result result.json",
+        "train --input data/ --model model --checkpoint-dir state --resume",
+        "train --input data/ --model model --trials 50 --set trees=300",
     ),
     "evaluate": ("evaluate --input data/test.parquet --model model",),
     "score": (

@@ -52,6 +52,12 @@ class RunConfig:
     report: Path | None = None
     outputs: Path | None = None
     checkpoint_dir: Path | None = None
+    resume: bool = False
+    warm_start: Path | None = None
+    trials: int | None = None
+    objective: str | None = None
+    trial_workers: int = 1
+    trial_storage: str | None = None
     result: Path | None = None
     log_format: str = "auto"
     query: Query = EVERYTHING
@@ -131,6 +137,12 @@ def resolve(
         report=sources.path("report"),
         outputs=sources.path("outputs"),
         checkpoint_dir=sources.path("checkpoint_dir"),
+        resume=sources.switch("resume"),
+        warm_start=sources.path("warm_start"),
+        trials=sources.whole("trials", 0, 1, 100_000) or None,
+        objective=sources.text("objective"),
+        trial_workers=sources.whole("trial_workers", 1, 1, 1024),
+        trial_storage=sources.text("trial_storage"),
         result=sources.path("result"),
         log_format=form,
         query=_query(spec, sources),

@@ -129,9 +129,9 @@ class Reporter:
 
 
 def _brief(result: Mapping[str, object]) -> dict[str, object]:
-    """A result without curves and tables, which belong in a file rather than in a line."""
+    """A result without curves, tables and the history, which belong in a file rather than in a line."""
     metrics = result.get("metrics")
-    return {**result, "metrics": metrics["metrics"] if isinstance(metrics, Mapping) else None}
+    return {**result, "metrics": metrics["metrics"] if isinstance(metrics, Mapping) else None, "history": None}
 
 
 class RecipeLog(logging.Handler):

@@ -51,6 +51,15 @@ class StoredModel:
         """The folder that the trainer reads."""
         return self.directory / ARTIFACT
 
+    @property
+    def artifact_digest(self) -> str:
+        """``sha256:HEX`` of the artifact's files alone: of two trainings it tells whether they gave the same model."""
+        return artifact_digest(self.facts["files"])
+
+    def to_json(self) -> dict[str, str]:
+        """Directory and digests, for results."""
+        return {"directory": str(self.directory), "digest": self.digest, "artifact": self.artifact_digest}
+
 
 def check_target(directory: Path, *, overwrite: bool) -> None:
     """Refuse a model directory that holds something else, before any work is done.
@@ -138,6 +147,12 @@ def files_of(folder: Path) -> dict[str, dict[str, object]]:
     if not files:
         raise RecipeError("the trainer saved no file", where="Trainer.save", hint="write the model into the directory")
     return files
+
+
+def artifact_digest(files: Mapping[str, Any]) -> str:
+    """``sha256:HEX`` of names and contents of an artifact's files, as :func:`files_of` lists them."""
+    lines = "".join(f"{facts['sha256']}  {name}\n" for name, facts in sorted(files.items()))
+    return _digest(lines.encode())
 
 
 def place(folder: Path, directory: Path, facts: Mapping[str, Any], stopper: Stopper) -> StoredModel:

@@ -29,7 +29,11 @@ class RunResult:
         rows_scored: Rows that the batch got.
         metrics: As :meth:`mealkit.Metrics.to_json` gives them.
         judged: What tells the judged cases from others: ``cases``, their number, and a ``digest``.
-        model: Directory and digest of the model that was written or used.
+        model: Directory and digest of the model that was written or used; ``artifact``: the digest of its files alone.
+        history: What the training logged, ``{metric: [[step, value], …]}``, thinned to 500 values a metric.
+        training: Where the training began (``resumed``, ``warm_start``), how many checkpoints it saved, and what its
+            rules for early stopping saw.
+        trials: The study's name, objective, counts of trials, and the best; None without ``--trials``.
         batch: The record of the batch; ``existed`` tells that an earlier run had committed it.
         hyperparameters: As they were used; secrets are left out.
         seed: The seed that was used.
@@ -52,6 +56,9 @@ class RunResult:
     metrics: Mapping[str, Any] | None = None
     judged: Mapping[str, object] | None = None
     model: Mapping[str, str] | None = None
+    history: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
+    trials: Mapping[str, Any] | None = None
     batch: Mapping[str, object] | None = None
     hyperparameters: Mapping[str, object] | None = None
     seed: int | None = None
@@ -69,6 +76,11 @@ class RunResult:
         took = f" in {self.seconds['total']:.1f} s" if "total" in self.seconds else ""
         lines = [f"{self.mode} {name}: {self.status}{took}, run {self.run_id or '-'}"]
         lines += _metric_lines(self.metrics or {})
+        if self.trials is not None:
+            counts, best = self.trials["counts"], self.trials["best"] or {}
+            told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+            shown = ", ".join(f"{name} {value}" for name, value in (best.get("hyperparameters") or {}).items())
+            lines.append(f"  trials       {told}" + (f"; best: {best['number']} with {shown}" if best else ""))
         if self.model is not None:
             lines.append(f"  model        {self.model['directory']}  {self.model['digest'][:19]}")
         if self.batch is not None:

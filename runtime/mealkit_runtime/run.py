@@ -95,8 +95,12 @@ class Run:
         """Import the recipe's classes, with the libraries that they need."""
         with self.stage("import"), _no_garbage():
             recipe = load_recipe(self.spec)
-        _seed(self.found.get("seed") or 0)
+        self.seed()
         return recipe
+
+    def seed(self) -> None:
+        """Seed the global random generators, which libraries use where they are told no seed."""
+        _seed(self.found.get("seed") or 0)
 
     def locate(self) -> tuple[Source, dict[str, Source]]:
         """The files of the main dataset and of the further ones; reads nothing yet."""
@@ -133,6 +137,11 @@ class Run:
             stopping=lambda: self.stopper.requested,
         )
 
+    def declared(self) -> type[Hyperparameters]:
+        """The recipe's hyperparameters as declared."""
+        reference = self.spec.components.get("hyperparameters")
+        return Hyperparameters if reference is None else load_class(reference, Hyperparameters, "hyperparameters")
+
     def decode(self, stored: Mapping[str, object] | None = None) -> Hyperparameters:
         """The run's hyperparameters; imports the recipe's light settings module only.
 
@@ -142,8 +151,7 @@ class Run:
         Raises:
             SettingsError: one is unknown, of the wrong type or out of range.
         """
-        reference = self.spec.components.get("hyperparameters")
-        cls = Hyperparameters if reference is None else load_class(reference, Hyperparameters, "hyperparameters")
+        cls = self.declared()
         hidden = secret_fields(cls)
         given = self.config.given
         self.reporter.secrets = [str(given[name]) for name in hidden if str(given.get(name) or "")]
@@ -157,7 +165,7 @@ class Run:
         """Verify the model directory, and take over the seed that it was trained with."""
         with self.stage("verify"):
             stored = open_model(self.config.model, self.spec.name)
-        self.found["model"] = {"directory": str(stored.directory), "digest": stored.digest}
+        self.found["model"] = stored.to_json()
         self.found["seed"] = int(stored.facts.get("seed") or 0)
         return stored
 

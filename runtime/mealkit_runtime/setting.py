@@ -88,6 +88,20 @@ SETTINGS = (
     Setting("report", (EVALUATE,), "FILE", "write a self-contained HTML report there; needs matplotlib", "none"),
     Setting("outputs", (TRAIN, EVALUATE), "DIR", "a folder for the recipe's further files (plots, reports)", "none"),
     Setting("checkpoint_dir", (TRAIN,), "DIR", "a folder that outlives an interrupted run", "none"),
+    Setting("resume", (TRAIN,), "", "go on from the latest checkpoint, or with the trials that were begun", "no"),
+    Setting("warm_start", (TRAIN,), "DIR", "a model directory of the same recipe to start from", "none"),
+    Setting("trials", (TRAIN,), "N", "try N sets of hyperparameters within their ranges, and keep the best", "none"),
+    Setting(
+        "objective", (TRAIN,), "METRIC", "the metric that trials are compared by", "that of the recipe or its kind"
+    ),
+    Setting("trial_workers", (TRAIN,), "N", "processes that work on trials at once", "1"),
+    Setting(
+        "trial_storage",
+        (TRAIN,),
+        "PATH",
+        "a journal file, or an Optuna URL, that runs with one run id share: they work on one study",
+        "a file in the checkpoint folder",
+    ),
     Setting("run_id", RUNS, "ID", "the run's name; the same name again adds no second batch", "a new, sortable one"),
     Setting("result", RUNS, "FILE", "write the run's result there as JSON, also when it fails", "none"),
     Setting("log_format", RUNS, "FORM", "text, json, or auto: text on a terminal, JSON lines elsewhere", "auto"),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mealkit.data import Data
-from mealkit.errors import EmptyDataError, MealkitError, RecipeError
-from mealkit.recipe import Recipe, make_data, need_evaluator
+from mealkit.errors import MealkitError, SettingsError
+from mealkit.recipe import Recipe, need_evaluator
 
 from . import model as models
-from .dataset import Source, locate, read_table
+from .checkpoint import CheckpointFolder
+from .material import Material, gather, identity, make_context, prepare
 from .run import Run, disk_error, versions
 
 if TYPE_CHECKING:
     from mealkit.context import Context
-    from mealkit.hyperparameters import Hyperparameters
 
 
 def train(run: Run) -> None:
@@ -26,102 +28,117 @@ def train(run: Run) -> None:
     """
     config = run.config
     run.found["seed"] = config.seed
+    if config.trials is not None:
+        from .trials import search
+
+        search(run)
+        return
+    if config.resume and config.checkpoint_dir is None:
+        raise SettingsError("there is nothing to resume from", where="resume", hint="add --checkpoint-dir DIR")
     hyperparameters = run.decode()
     models.check_target(config.model, overwrite=config.overwrite)
-    source, further = run.locate()
-    judged = None if config.validation is None else locate(config.validation, config.query.of_all_rows())
-    recipe = run.load_recipe()
-    data, validation, columns, context = _read(run, recipe, hyperparameters, source, further, judged)
-    name = type(recipe.trainer).__name__
+    material = gather(run)
+    context = make_context(run, material, hyperparameters)
+    context, checkpoints = with_checkpoints(run, material, context, config.checkpoint_dir)
+    data, validation = prepare(run, material, context)
     with models.staged(config.model, run.stopper) as folder:
-        with run.stage("train", rows=len(data)), run.author(f"{name}.train"):
-            model = recipe.trainer.train(data if validation is None else replace(data, validation=validation), context)
-        with run.stage("save"):
-            try:
-                with run.author(f"{name}.save"):
-                    recipe.trainer.save(model, folder / models.ARTIFACT)
-                with run.author(f"{name}.load"):
-                    model = recipe.trainer.load(folder / models.ARTIFACT)
-            except MealkitError as error:
-                raise disk_error(error, "saving the model", config.model) from error.__cause__
-            files = models.files_of(folder)
-        _judge(run, recipe, model, validation, context)
-        run.stopper.check()
-        facts = {
-            "recipe": run.recipe_facts,
-            "image": run.image,
-            "run_id": config.run_id,
-            "created": run.found["started"],
-            "seed": config.seed,
-            "hyperparameters": run.found["hyperparameters"],
-            "metrics": (run.found.get("metrics") or {}).get("metrics"),
-            "judged": run.found.get("judged"),
-            "input": {**run.found["input"], "rows": run.found["rows_read"]},
-            "input_schema": run.spec.input,
-            "columns": columns,
-            "pickle": bool(recipe.trainer.allow_pickle),
-            "versions": versions(),
-            "distributions": {item.name: item.version for item in importlib.metadata.distributions() if item.name},
-            "files": files,
-        }
-        with run.stage("commit"):
-            stored = models.place(folder, config.model, facts, run.stopper)
-    run.found["model"] = {"directory": str(config.model), "digest": stored.digest}
+        try:
+            model = fit(run, material.recipe, data, validation, context, folder / models.ARTIFACT)
+        finally:
+            run.found["history"] = context.history.to_json()
+            run.found["training"] = training_facts(material, context, checkpoints)
+        if config.resume and checkpoints is not None and not checkpoints.asked:
+            run.warn("the recipe saves no checkpoints, or never looks for one: --resume began anew")
+        finish(run, material, model, validation, context, folder)
 
 
-def _read(
+def with_checkpoints(
+    run: Run, material: Material, context: Context[Any], folder: Path | None, *, quiet: bool = False
+) -> tuple[Context[Any], CheckpointFolder | None]:
+    """The context with checkpoints in ``folder``, and the one to go on from found, if that was asked for."""
+    if folder is None:
+        return context, None
+    used = identity(run, material, run.found["hyperparameters"])
+    checkpoints = CheckpointFolder(run, folder, used, context.history)
+    checkpoints.begin(resume=run.config.resume, quiet=quiet)
+    return replace(context, checkpoint=checkpoints, checkpoint_dir=folder), checkpoints
+
+
+def fit(run: Run, recipe: Recipe, data: Data, validation: Data | None, context: Context[Any], artifact: Path) -> Any:
+    """Train, write the model into the folder ``artifact``, and give it as it is read from there."""
+    name = type(recipe.trainer).__name__
+    with run.stage("train", rows=len(data)), run.author(f"{name}.train"):
+        model = recipe.trainer.train(data if validation is None else replace(data, validation=validation), context)
+    with run.stage("save"):
+        try:
+            with run.author(f"{name}.save"):
+                recipe.trainer.save(model, artifact)
+        except MealkitError as error:
+            raise disk_error(error, "saving the model", run.config.model) from error.__cause__
+        return load(run, recipe, artifact)
+
+
+def load(run: Run, recipe: Recipe, artifact: Path) -> Any:
+    """The model that was written into the folder ``artifact``."""
+    try:
+        with run.author(f"{type(recipe.trainer).__name__}.load"):
+            return recipe.trainer.load(artifact)
+    except MealkitError as error:
+        raise disk_error(error, "reading the model", artifact) from error.__cause__
+
+
+def finish(
     run: Run,
-    recipe: Recipe,
-    hyperparameters: Hyperparameters,
-    source: Source,
-    further: dict[str, Source],
-    judged: Source | None,
-) -> tuple[Data, Data | None, dict[str, Any], Context[Any]]:
-    """Training data, validation data, the types of the columns that were read, and the context."""
-    from .schema import describe_columns, schema_of, to_frame
-
-    together = recipe.loader.keep_together
-    wanted = dict.fromkeys(name for name in (*run.spec.keys, run.spec.target) if name is not None)
-    required = () if together is None else (together,)
-    schema = schema_of(recipe.input, required, tuple(wanted))
-    with run.stage("read") as notes:
-        table, found = read_table(source, schema)
-        columns = describe_columns(table)
-        frame = to_frame(table, found)
-        del table
-        run.describe_input(source, whole=True)
-        run.found["rows_read"] = notes["rows"] = len(frame)
-        inputs = run.read_inputs(recipe, further)
-        other = None
-        if judged is not None:
-            again = schema_of(recipe.input, required, tuple(wanted), columns)
-            other = to_frame(*read_table(judged, again))
-    context = run.context(hyperparameters, inputs)
-    with run.stage("prepare") as notes:
-        with run.stopper.patient():
-            data = make_data(recipe, frame, context)
-            validation = None if other is None else make_data(recipe, other, context)
-        _need_cases(data, source, "to train on")
-        if validation is None:
-            name = f"{type(recipe.loader).__name__}.split"
-            with run.author(name):
-                parts = recipe.loader.split(data, context)
-            if not isinstance(parts, tuple) or len(parts) != 2 or not all(isinstance(part, Data) for part in parts):
-                raise RecipeError(f"{name} must return (training, validation)", hint="return two Data")
-            data, validation = parts
-            _need_cases(data, source, "to train on after the split")
-        notes["cases"] = len(data)
-        notes["validation"] = len(validation)
-    return data, validation if len(validation) else None, columns, context
-
-
-def _need_cases(data: Data, source: Source, what: str) -> None:
-    if not len(data):
-        raise EmptyDataError(
-            f"no case is left {what}",
-            where=source.uri,
-            hint="prepare dropped every row, or no target is known: name a dataset with cases whose target is known",
+    material: Material,
+    model: Any,
+    validation: Data | None,
+    context: Context[Any],
+    folder: Path,
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Judge the model that stands in a staged folder, and make it the model directory; ``more`` joins its facts."""
+    config, recipe = run.config, material.recipe
+    files = models.files_of(folder)
+    _judge(run, recipe, model, validation, context)
+    run.stopper.check()
+    if material.earlier is not None and not material.used:
+        run.warn(
+            "the recipe made no use of the earlier model: it began from nothing",
+            "let its trainer look at context.warm_start, or leave --warm-start out",
         )
+    facts = {
+        "recipe": run.recipe_facts,
+        "image": run.image,
+        "run_id": config.run_id,
+        "created": run.found["started"],
+        "seed": config.seed,
+        "hyperparameters": run.found["hyperparameters"],
+        "metrics": (run.found.get("metrics") or {}).get("metrics"),
+        "judged": run.found.get("judged"),
+        "history": run.found.get("history"),
+        "training": run.found.get("training"),
+        "input": {**run.found["input"], "rows": run.found["rows_read"]},
+        "input_schema": run.spec.input,
+        "columns": material.columns,
+        "pickle": bool(recipe.trainer.allow_pickle),
+        "versions": versions(),
+        "distributions": {item.name: item.version for item in importlib.metadata.distributions() if item.name},
+        **(more or {}),
+        "files": files,
+    }
+    with run.stage("commit"):
+        stored = models.place(folder, config.model, facts, run.stopper)
+    run.found["model"] = stored.to_json()
+
+
+def training_facts(material: Material, context: Context[Any], checkpoints: CheckpointFolder | None) -> dict[str, Any]:
+    """How the training went: where it began, what it saved, and what stopped it."""
+    return {
+        "resumed": None if checkpoints is None else checkpoints.resumed,
+        "checkpoints": 0 if checkpoints is None else checkpoints.saved,
+        "early_stopping": context.history.watches(),
+        "warm_start": material.warm_start(),
+    }
 
 
 def _judge(run: Run, recipe: Recipe, model: Any, validation: Data | None, context: Context[Any]) -> None:

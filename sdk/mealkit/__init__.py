@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import Field as Field
 
+    from .checkpoint import Checkpoint as Checkpoint
+    from .checkpoint import Checkpoints as Checkpoints
     from .clustering import ClusteringEvaluator as ClusteringEvaluator
     from .context import Context as Context
     from .data import Data as Data
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .evaluator import ClassificationEvaluator as ClassificationEvaluator
     from .evaluator import Evaluator as Evaluator
     from .evaluator import RegressionEvaluator as RegressionEvaluator
+    from .history import EarlyStopping as EarlyStopping
     from .hyperparameters import Hyperparameters as Hyperparameters
     from .loader import DataLoader as DataLoader
     from .metrics import Bootstrap as Bootstrap
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from .saver import BatchRecord as BatchRecord
     from .saver import DataSaver as DataSaver
     from .scorer import Scorer as Scorer
+    from .space import search as search
     from .spec import RecipeSpec as RecipeSpec
     from .trainer import Trainer as Trainer
 
@@ -39,6 +43,8 @@ __version__ = "0.1.0"
 _WHERE = {
     "BatchRecord": "saver",
     "Bootstrap": "metrics",
+    "Checkpoint": "checkpoint",
+    "Checkpoints": "checkpoint",
     "ClassificationEvaluator": "evaluator",
     "ClusteringEvaluator": "clustering",
     "Context": "context",
@@ -46,6 +52,7 @@ _WHERE = {
     "Data": "data",
     "DataLoader": "loader",
     "DataSaver": "saver",
+    "EarlyStopping": "history",
     "Evaluator": "evaluator",
     "Hyperparameters": "hyperparameters",
     "MealkitError": "errors",
@@ -59,11 +66,14 @@ _WHERE = {
     "Slice": "metrics",
     "Table": "metrics",
     "Trainer": "trainer",
+    "search": "space",
 }
 
 __all__ = [
     "BatchRecord",
     "Bootstrap",
+    "Checkpoint",
+    "Checkpoints",
     "ClassificationEvaluator",
     "ClusteringEvaluator",
     "Context",
@@ -71,6 +81,7 @@ __all__ = [
     "Data",
     "DataLoader",
     "DataSaver",
+    "EarlyStopping",
     "Evaluator",
     "Field",
     "Hyperparameters",
@@ -86,6 +97,7 @@ __all__ = [
     "Table",
     "Trainer",
     "__version__",
+    "search",
 ]
 
 

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from typing_extensions import TypeVar
 
+from .checkpoint import Checkpoints, NoCheckpoints
+from .history import EarlyStopping, History, Watch
 from .hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ def _never() -> bool:
     return False
 
 
+def _no_model() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Context(Generic[H_co]):
     """What a run gives to a recipe's code beside the data.
@@ -56,6 +62,8 @@ class Context(Generic[H_co]):
         logger: Where to write messages; they reach the run's log.
         outputs: A folder for further files of the run (plots, reports); None when the run keeps none.
         checkpoint_dir: A folder that outlives an interrupted run; None when the run keeps none.
+        checkpoint: Saves checkpoints there, and finds the latest; see :class:`mealkit.Checkpoints`.
+        history: The metrics that were logged.
     """
 
     run_id: str
@@ -68,8 +76,11 @@ class Context(Generic[H_co]):
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("mealkit.recipe"))
     outputs: Path | None = None
     checkpoint_dir: Path | None = None
+    checkpoint: Checkpoints = field(default_factory=NoCheckpoints, repr=False)
+    history: History = field(default_factory=History, repr=False)
     listener: Listener = field(default_factory=_Silent, repr=False)
     stopping: Callable[[], bool] = field(default=_never, repr=False)
+    earlier: Callable[[], Any] = field(default=_no_model, repr=False)
 
     def progress(self, done: int, total: int | None = None, unit: str = "step") -> None:
         """Tell how far the work is: ``done`` of ``total`` units (None: unknown)."""
@@ -77,9 +88,20 @@ class Context(Generic[H_co]):
 
     def log_metric(self, name: str, value: float, step: int | None = None) -> None:
         """Tell a metric while training; ``step`` orders the values (None: a single value)."""
-        self.listener.metric(name, float(value), step)
+        number = float(value)
+        self.history.add(name, number, step)
+        self.listener.metric(name, number, step)
+
+    def watch(self, rule: EarlyStopping) -> Watch:
+        """Watch a metric that is logged: ``watch.stop`` tells when it no longer improves."""
+        return self.history.watch(rule)
 
     @property
     def stop_requested(self) -> bool:
         """Whether the run was asked to stop; long loops look here, save a checkpoint and return."""
         return self.stopping()
+
+    @property
+    def warm_start(self) -> Any:
+        """The earlier model to start from (``--warm-start``), as ``Trainer.load`` gave it; None: start from nothing."""
+        return self.earlier()

@@ -131,6 +131,7 @@ def describe_with_sources(project: Project) -> tuple[RecipeSpec, tuple[Path, ...
         output=output_row,
         input_schemas=further,
         metrics=metrics,  # type: ignore[arg-type]  # read_project checked the directions
+        objective=project.objective,
         resources=project.resources,
         modes=MODES,
         requires_python=project.requires_python,

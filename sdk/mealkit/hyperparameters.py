@@ -72,16 +72,16 @@ class Hyperparameters(BaseModel):
 
 def decode_string(text: str, annotation: Any) -> object:
     """A string as a platform sends it, as the value that ``annotation`` asks for; pydantic checks it afterwards."""
-    members = _members(annotation)
+    found = members(annotation)
     stripped = text.strip()
-    if type(None) in members and stripped.lower() in _NONE:
+    if type(None) in found and stripped.lower() in _NONE:
         return None
-    wanted = [member for member in members if member is not type(None)]
+    wanted = [member for member in found if member is not type(None)]
     quoted = _unquote(stripped)
     if any(_holds_text(member) for member in wanted):
         return quoted if quoted is not None else text
     plain = quoted.strip() if quoted is not None else stripped
-    if type(None) in members and plain.lower() in _NONE:
+    if type(None) in found and plain.lower() in _NONE:
         return None  # '"None"': quoted again by the client
     if bool in wanted and plain.lower() in _TRUE | _FALSE and not {int, float} & set(wanted):
         return plain.lower() in _TRUE
@@ -100,18 +100,18 @@ def secret_fields(model: type[BaseModel]) -> frozenset[str]:
         name
         for name, field in model.model_fields.items()
         if any(
-            isinstance(part, type) and issubclass(part, (SecretStr, SecretBytes)) for part in _members(field.annotation)
+            isinstance(part, type) and issubclass(part, (SecretStr, SecretBytes)) for part in members(field.annotation)
         )
     )
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def members(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of a union, or the annotation alone."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
+        return members(typing.get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return tuple(part for member in typing.get_args(annotation) for part in _members(member))
+        return tuple(part for member in typing.get_args(annotation) for part in members(member))
     return (annotation,)
 
 

@@ -17,7 +17,9 @@ KINDS = ("classification", "regression", "clustering", "ranking", "custom")
 ROLES = ("hyperparameters", "input", "output", "loader", "trainer", "evaluator", "scorer", "saver")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _ITSELF = re.compile(r"\s*([A-Za-z0-9._-]+)\s*\[([^\]]*)\]\s*")
-_RECIPE_KEYS = (*ROLES, "kind", "target", "time", "keys", "inputs", "metrics", "resources", "image", "packages")
+_RECIPE_KEYS = (
+    *(*ROLES, "kind", "target", "time", "keys", "inputs", "metrics", "objective", "resources", "image", "packages"),
+)
 _IMAGE_KEYS = (
     *("base", "repository", "cache", "platforms", "python", "user", "env", "apt", "dockerfile"),
     *("extras", "leave-out", "wheels", "attest"),
@@ -78,6 +80,7 @@ class Project:
         components: References by role.
         inputs: References to row schemas of further datasets, by name.
         metrics: Directions of metrics of the recipe's own evaluator.
+        objective: The metric that trials are compared by; None: that of the kind.
         resources: What a run wants.
         packages: The import packages (or single modules) that make up the recipe.
         source: The folder that the packages stand in: ``root`` or ``root/src``.
@@ -104,6 +107,7 @@ class Project:
     image: ImageSettings
     uv: Mapping[str, Any] = field(default_factory=dict)
     time: str | None = None
+    objective: str | None = None
 
     @property
     def file(self) -> Path:
@@ -188,6 +192,7 @@ class _Reader:
             components=components,
             inputs=dict(inputs),
             metrics=self._metrics(),
+            objective=self._optional("objective", self.recipe, "tool.mealkit"),
             resources=dict(self._table("tool.mealkit.resources", self.recipe.get("resources", {}))),
             packages=packages,
             source=source,

@@ -20,7 +20,7 @@ VERSION = 1
 
 MODES = ("train", "evaluate", "score", "describe")
 
-_LATER = ("time",)
+_LATER = ("time", "objective")
 """Fields that images from before them do not have."""
 
 
@@ -43,6 +43,7 @@ class RecipeSpec:
         output: JSON Schema of an output row; None when not declared.
         input_schemas: JSON Schemas of the further datasets' rows, by name.
         metrics: The metrics that an evaluation gives, each with its direction.
+        objective: The one that trials are compared by; None: that of the kind.
         resources: What a run wants, as declared: ``cpu``, ``memory``, ``gpu``.
         modes: What the image's entrypoint can run.
         requires_python: The recipe's version specifier.
@@ -69,6 +70,7 @@ class RecipeSpec:
     mealkit: str = ""
     spec_version: int = VERSION
     time: str | None = None
+    objective: str | None = None
 
     def to_json(self) -> str:
         """The canonical JSON text: sorted keys, no blanks, so equal specifications are equal bytes.

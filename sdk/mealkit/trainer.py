@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 from .context import Context, H
 from .data import Data
 from .errors import ModelError
+from .history import EarlyStopping
 
 M = TypeVar("M", default=Any)
 
@@ -56,10 +57,10 @@ class Trainer(ABC, Generic[H, M]):
 
             (directory / _PICKLE).write_bytes(pickle.dumps(model))
             return
-        import skops.io
+        from ._skops import dump
 
         try:
-            skops.io.dump(model, directory / _SKOPS)
+            dump(model, directory / _SKOPS)
         except Exception as error:  # skops names no error of its own
             raise ModelError(
                 f"a model of type {type(model).__name__} cannot be written safely: {error}",
@@ -96,6 +97,55 @@ class Trainer(ABC, Generic[H, M]):
                 hint="if they are yours, name them in Trainer.trusted_types",
             )
         return skops.io.load(path, trusted=untrusted)  # type: ignore[no-any-return]
+
+    def fit_in_steps(
+        self,
+        model: M,
+        data: Data,
+        context: Context[H],
+        *,
+        steps: int,
+        grow: int = 1,
+        size: str | None = None,
+        every: int = 1,
+        early_stopping: EarlyStopping | None = None,
+    ) -> M:
+        """Fit a scikit-learn estimator step by step: with checkpoints, resumed, stopped early, from an earlier model.
+
+        .. code-block:: python
+
+            def train(self, data, context):
+                model = make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=context.seed))
+                early = mealkit.EarlyStopping("validation_log_loss", patience=5)
+                return self.fit_in_steps(model, data, context, steps=100, early_stopping=early)
+
+        An estimator with ``partial_fit`` passes once over the data in a step. One with ``warm_start`` (gradient
+        boosting, forests) grows by ``grow`` trees. What stands before it in a pipeline is fitted once, at the
+        beginning; with an earlier model (``context.warm_start``) it is taken from there, and the steps come on top.
+
+        After each step that the validation data can judge, ``validation_log_loss`` (a classifier with probabilities),
+        ``validation_error`` (one without: the part that is wrong) or ``validation_rmse`` is logged. A resumed training
+        gives the same model, bit by bit, as one that was not interrupted.
+
+        Args:
+            model: The estimator, or a pipeline that ends in it; not fitted.
+            data: What to fit it to.
+            context: The run's.
+            steps: Steps to take, those before an interruption included (≥ 1).
+            grow: By how much a step enlarges an estimator with ``warm_start`` (≥ 1).
+            size: Which parameter of it grows; None: ``n_estimators``, or ``max_iter`` for histogram boosting.
+            every: A checkpoint is saved after so many steps, after the last, and at a stop.
+            early_stopping: When to stop before ``steps``; the model is that of the last step.
+
+        Raises:
+            RecipeError: the estimator cannot be fitted in steps, or the earlier model is another one.
+        """
+        from .stepwise import fit_in_steps
+
+        fitted: M = fit_in_steps(
+            self, model, data, context, steps=steps, grow=grow, size=size, every=every, early_stopping=early_stopping
+        )
+        return fitted
 
     def _trusts(self, type_name: str) -> bool:
         own_package = type(self).__module__.partition(".")[0]

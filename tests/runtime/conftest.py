@@ -32,7 +32,7 @@ def rent() -> RecipeSpec:
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("churn", "rent"):
+    for name in ("churn", "rent", "steps"):
         monkeypatch.syspath_prepend(str(RECIPES / name))
 
 

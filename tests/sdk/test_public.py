@@ -23,10 +23,10 @@ MODULES = [f"mealkit.{module.name}" for module in pkgutil.iter_modules(mealkit._
 
 def test_the_public_names() -> None:
     assert mealkit.__all__ == [
-        "BatchRecord", "Bootstrap", "ClassificationEvaluator", "ClusteringEvaluator", "Context", "Curve", "Data",
-        "DataLoader", "DataSaver", "Evaluator", "Field", "Hyperparameters", "MealkitError", "Metric", "Metrics",
-        "RankingEvaluator", "RecipeSpec", "RegressionEvaluator", "Row", "Scorer", "Slice", "Table", "Trainer",
-        "__version__",
+        "BatchRecord", "Bootstrap", "Checkpoint", "Checkpoints", "ClassificationEvaluator", "ClusteringEvaluator",
+        "Context", "Curve", "Data", "DataLoader", "DataSaver", "EarlyStopping", "Evaluator", "Field",
+        "Hyperparameters", "MealkitError", "Metric", "Metrics", "RankingEvaluator", "RecipeSpec",
+        "RegressionEvaluator", "Row", "Scorer", "Slice", "Table", "Trainer", "__version__", "search",
     ]  # fmt: skip
     assert all(hasattr(mealkit, name) for name in mealkit.__all__)
     assert dir(mealkit) == sorted(mealkit.__all__)
