@@ -1,0 +1,399 @@
+"""Mode ``train --trials N``: tries hyperparameters within their declared ranges, and keeps the best model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mealkit.errors import DataError, MealkitError, ModelError, RecipeError, SettingsError
+from mealkit.hyperparameters import Hyperparameters, secret_fields
+from mealkit.metrics import Direction
+from mealkit.recipe import need_evaluator
+from mealkit.space import dimensions
+
+from . import model as models
+from .files import write_atomic
+from .material import Material, gather, identity, make_context, prepare
+from .run import Run
+from .study import Claim, Plan, Study
+from .train import finish, fit, load, training_facts, with_checkpoints
+
+if TYPE_CHECKING:
+    from mealkit.context import Context
+    from mealkit.spec import RecipeSpec
+
+JOURNAL = "trials.journal"
+TRIALS = "trials.jsonl"
+NOTES = "notes.json"
+
+_MAIN = {
+    "classification": "log_loss",
+    "regression": "rmse",
+    "clustering": "silhouette",
+    "ranking": "ndcg_at_10",
+}
+
+
+def search(run: Run) -> None:
+    """Run trials until the study has as many as it should, and make the best one's model the model directory.
+
+    Raises:
+        SettingsError: nothing can be searched, or nothing compared.
+        MealkitError: every trial failed; this is the first one's error.
+    """
+    config = run.config
+    objective, direction = find_objective(run.spec, config.objective)
+    if _existed(run):
+        return
+    models.check_target(config.model, overwrite=config.overwrite)
+    base = run.decode()
+    storage = _storage(run)
+    if config.resume and storage is None:
+        raise SettingsError("there is nothing to resume from", where="resume", hint="add --checkpoint-dir DIR")
+    space = dimensions(type(base), config.given)
+    if not space:
+        raise SettingsError(
+            "no hyperparameter can be searched",
+            where="trials",
+            hint="give fields bounds (ge, le) or choices (Literal, bool), and do not --set all of them",
+        )
+    material = gather(run)
+    fixed = {name: value for name, value in run.found["hyperparameters"].items() if name in config.given}
+    plan = Plan(
+        name=config.run_id,
+        objective=objective,
+        direction=direction,
+        count=config.trials or 1,
+        space=space,
+        first={one.name: value for one in space if one.holds(value := _plain(getattr(base, one.name)))},
+        seed=config.seed,
+        identity={
+            **identity(run, material, fixed),
+            "objective": f"{direction} {objective}",
+            "space": {one.name: str(one) for one in space},
+        },
+    )
+    with models.staged(config.model, run.stopper) as folder:
+        if storage is None and config.trial_workers > 1:
+            storage = str(folder / JOURNAL)
+        study = Study(plan, storage, run.stopper.shielded, resume=config.resume)
+        study.release()
+        trials = Trials(run, material, study, folder)
+        try:
+            with run.stage("trials"):
+                _run_all(trials, storage)
+        finally:
+            trials.record()
+        trials.place_best()
+
+
+@dataclass
+class Trials:
+    """Works on a study's trials, one after the other.
+
+    Attributes:
+        folder: The staged model; the best trial of this machine has its model below it.
+        first_error: What the first failed trial of this process raised.
+    """
+
+    run: Run
+    material: Material
+    study: Study
+    folder: Path
+    first_error: MealkitError | None = None
+    kept: int | None = None
+
+    def work(self) -> None:
+        """Take trials until there are none."""
+        while (claim := self.study.claim()) is not None:
+            self.attempt(claim)
+            self.record()
+            self.run.stopper.check()
+
+    def attempt(self, claim: Claim) -> None:
+        """One trial, as a training of its own would go; its failure is its own."""
+        run, begun = self.run, time.monotonic()
+        record: dict[str, Any] = {}
+        over = False
+        try:
+            with self.study.alive(claim):
+                metrics = self._train(claim, record)
+            value = _value(metrics, self.study.plan.objective)
+            record |= {"metrics": {one["name"]: one["value"] for one in metrics}, "seconds": _since(begun)}
+            self.study.complete(claim, value, record)
+            over = True
+            self._keep(claim.rank)
+            best = " (the best so far)" if self.kept == claim.rank else ""
+            self._tell(claim, f"{self.study.plan.objective} {value:.6g}{best}")
+        except _Pruned:
+            self.study.pruned(claim, {**record, "seconds": _since(begun)})
+            over = True
+            self._tell(claim, "given up, others were better at its step")
+        except (RecipeError, ModelError, SettingsError, DataError) as error:
+            self._tell(claim, f"failed: {error.message}", "warning")
+            self.first_error = self.first_error or error
+            self.study.failed(claim, error, {**record, "seconds": _since(begun)})
+            over = True
+        finally:
+            with run.stopper.shielded():
+                if not over:
+                    self.study.stopped(claim)
+                elif (place := self._checkpoint_dir(claim.rank)) is not None:
+                    shutil.rmtree(place, ignore_errors=True)
+                if self.kept != claim.rank:
+                    shutil.rmtree(self._own(claim.rank), ignore_errors=True)
+
+    def _train(self, claim: Claim, record: dict[str, Any]) -> list[dict[str, Any]]:
+        run, material, own = self.run, self.material, self._own(claim.rank)
+        run.seed()
+        context = self._context(claim.values)
+        record["hyperparameters"] = run.found["hyperparameters"]
+        context, checkpoints = with_checkpoints(run, material, context, self._checkpoint_dir(claim.rank), quiet=True)
+        context = replace(
+            context, listener=_Pruning(self.study, claim, context, run), outputs=self._outputs(claim.rank)
+        )
+        data, validation = prepare(run, material, context)
+        if validation is None:
+            raise SettingsError(
+                "trials cannot be compared without validation data", where="validation", hint="add --validation URI"
+            )
+        (own / models.ARTIFACT).mkdir(parents=True, exist_ok=True)
+        model = fit(run, material.recipe, data, validation, context, own / models.ARTIFACT)
+        notes = {"history": context.history.to_json(), "training": training_facts(material, context, checkpoints)}
+        (own / NOTES).write_text(json.dumps(notes), encoding="utf-8")
+        evaluator = need_evaluator(material.recipe)
+        with run.author(f"{type(evaluator).__name__}.evaluate"):
+            found: list[dict[str, Any]] = evaluator.evaluate(validation, model, context).to_json()["metrics"]
+        return found
+
+    def _context(self, values: Mapping[str, Any]) -> Context[Any]:
+        """A trial's context; what it uses is noted as the run's hyperparameters."""
+        run = self.run
+        declared = run.declared()
+        decoded: Hyperparameters = declared.decode({**run.config.given, **values})
+        run.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=set(secret_fields(declared)))
+        return make_context(run, self.material, decoded)
+
+    def record(self) -> None:
+        """Note all trials so far for the result and, with ``--outputs``, in its file."""
+        run, plan = self.run, self.study.plan
+        records, best = self.study.records(), self.study.best()
+        states = ("complete", "pruned", "failed", "running")
+        counts = {state: sum(one["state"] == state for one in records) for state in states}
+        run.found["trials"] = {
+            "study": self.study.name,
+            "objective": plan.objective,
+            "direction": plan.direction,
+            "count": plan.count,
+            "counts": counts,
+            "best": best,
+        }
+        done = len(records) - counts["running"]
+        run.reporter.progress(done, plan.count, "trial")
+        if run.config.outputs is not None:
+            lines = "".join(json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in records)
+            with run.stopper.shielded():
+                write_atomic(run.config.outputs / TRIALS, run.reporter.redact(lines))
+
+    def place_best(self) -> None:
+        """Make the best trial's model the model directory; where it was trained elsewhere, it is trained again here.
+
+        Raises:
+            MealkitError: no trial was completed; the first failed one's error.
+        """
+        run, material = self.run, self.material
+        best = self.study.best()
+        if best is None:
+            raise self._failed()
+        if _existed(run):
+            return
+        run.seed()
+        context = self._context({one.name: best["hyperparameters"][one.name] for one in self.study.plan.space})
+        data, validation = prepare(run, material, context)
+        own = self._own(best["number"])
+        artifact = self.folder / models.ARTIFACT
+        again = not (own / NOTES).is_file()
+        if again:  # in another container, or before this run was resumed
+            run.reporter.log("info", f"trial {best['number']} was made elsewhere: its model is trained again here")
+            model = fit(run, material.recipe, data, validation, context, artifact)
+            run.found["history"] = context.history.to_json()
+            run.found["training"] = training_facts(material, context, None)
+        else:
+            artifact.rmdir()
+            (own / models.ARTIFACT).rename(artifact)
+            run.found |= json.loads((own / NOTES).read_text(encoding="utf-8"))
+            model = load(run, material.recipe, artifact)
+        facts = {"trials": {**run.found["trials"], "trained_again": again, "all": self.study.records()}}
+        shutil.rmtree(self.folder / "trials", ignore_errors=True)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        finish(run, material, model, validation, context, self.folder, facts)
+        if again:
+            self._compare(best)
+
+    def _compare(self, best: Mapping[str, Any]) -> None:
+        metrics = self.run.found.get("metrics") or {"metrics": []}
+        value = _value(metrics["metrics"], self.study.plan.objective)
+        if value != best["value"]:
+            self.run.warn(
+                f"trial {best['number']} had {self.study.plan.objective} {best['value']:.6g}; "
+                f"trained again it has {value:.6g}",
+                "the recipe is not repeatable: does it use context.seed everywhere?",
+            )
+
+    def _tell(self, claim: Claim, what: str, level: str = "info") -> None:
+        tried = ", ".join(f"{name}={value}" for name, value in claim.values.items())
+        self.run.reporter.log(level, f"trial {claim.rank}: {what}; {tried}")
+
+    def _failed(self) -> MealkitError:
+        if self.first_error is not None:
+            error = self.first_error
+        else:
+            told: dict[str, Any] = next((one["error"] for one in self.study.records() if one.get("error")), {})
+            error = RecipeError(
+                str(told.get("message", "no trial gave a value")),
+                where=told.get("where"),
+                hint=told.get("hint") or "look at the trials' errors",
+            )
+        error.message = f"no trial was completed; the first error: {error.message}"
+        return error
+
+    def _keep(self, rank: int) -> None:
+        """Keep this trial's model if it is the best so far, instead of the one that was kept."""
+        best = self.study.best()
+        if best is None or best["number"] != rank:
+            return
+        if self.kept is not None:
+            shutil.rmtree(self._own(self.kept), ignore_errors=True)
+        self.kept = rank
+
+    def _own(self, rank: int) -> Path:
+        return self.folder / "trials" / str(rank)
+
+    def _checkpoint_dir(self, rank: int) -> Path | None:
+        folder = self.run.config.checkpoint_dir
+        return None if folder is None else folder / f"trial-{rank:04d}"
+
+    def _outputs(self, rank: int) -> Path | None:
+        if self.run.config.outputs is None:
+            return None
+        folder = self.run.config.outputs / f"trial-{rank:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+class _Pruned(BaseException):
+    """A trial is given up; no ``except Exception`` in a recipe can swallow it."""
+
+
+class _Pruning:
+    """The listener of a trial's context: reports the objective by step, and ends a trial that is too bad."""
+
+    def __init__(self, study: Study, claim: Claim, context: Context[Any], run: Run) -> None:
+        self.study, self.claim, self.context = study, claim, context
+        self.names = (study.plan.objective, f"validation_{study.plan.objective}")
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        """Not told: the run's progress is that of its trials."""
+
+    def metric(self, name: str, value: float, step: int | None) -> None:
+        """Report a value of the objective."""
+        if name not in self.names or step is None:
+            return
+        # All points: those of a resumed trial come from its checkpoint.
+        if self.study.report(self.claim, [*self.context.history.points(name), (step, value)]):
+            raise _Pruned
+
+
+def find_objective(spec: RecipeSpec, wanted: str | None) -> tuple[str, Direction]:
+    """The metric that trials are compared by, and its better direction.
+
+    Raises:
+        SettingsError: the recipe has no such metric, or none is named and its kind has no main one.
+    """
+    names = ", ".join(spec.metrics) or "none is declared under [tool.mealkit.metrics]"
+    name = wanted or spec.objective
+    if name is None:
+        main = _MAIN.get(spec.kind)
+        name = main if main in spec.metrics else next(iter(spec.metrics), None) if len(spec.metrics) == 1 else None
+    if name is None:
+        raise SettingsError(
+            f"trials of a recipe of kind {spec.kind!r} need an objective",
+            where="objective",
+            hint=f"add --objective METRIC, or write objective under [tool.mealkit]; metrics: {names}",
+        )
+    if name not in spec.metrics:
+        raise SettingsError(f"the recipe has no metric {name!r}", where="objective", hint=f"its metrics: {names}")
+    return name, spec.metrics[name]
+
+
+def _run_all(trials: Trials, storage: str | None) -> None:
+    """All trials of the study: those of this run, and what processes elsewhere leave undone."""
+    run = trials.run
+    while True:
+        if run.config.trial_workers == 1 or storage is None:
+            trials.work()
+        else:
+            from .trial_worker import work_together
+
+            work_together(trials, storage)
+        if trials.study.settled():
+            return
+
+
+def _storage(run: Run) -> str | None:
+    config = run.config
+    if config.trial_storage is not None:
+        password = urlsplit(config.trial_storage).password if "://" in config.trial_storage else None
+        if password:
+            run.reporter.secrets = [*run.reporter.secrets, password]
+        return config.trial_storage.removeprefix("file://")
+    return None if config.checkpoint_dir is None else str(config.checkpoint_dir / JOURNAL)
+
+
+def _existed(run: Run) -> bool:
+    """Whether a run of this id placed its model already: then there is nothing left to do."""
+    config = run.config
+    file = config.model / models.MODEL_FILE
+    try:
+        if not file.is_file() or json.loads(file.read_bytes()).get("run_id") != config.run_id:
+            return False
+    except (OSError, ValueError):
+        return False
+    stored = models.open_model(config.model, run.spec.name)
+    run.reporter.log("info", f"run {config.run_id} has placed its model already; nothing is done again")
+    run.found["model"] = stored.to_json()
+    for name in ("hyperparameters", "judged", "training", "trials"):
+        run.found[name] = stored.facts.get(name)
+    return True
+
+
+def _value(metrics: list[dict[str, Any]], objective: str) -> float:
+    """The objective's value.
+
+    Raises:
+        RecipeError: the evaluator gave none, or it is not a number.
+    """
+    value = next((one["value"] for one in metrics if one["name"] == objective), None)
+    if value is None or not math.isfinite(value):
+        raise RecipeError(
+            f"the evaluation gave no value of {objective}",
+            where="objective",
+            hint="is it defined for the validation data? choose another --objective",
+        )
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    """An enumeration's member as its value."""
+    return getattr(value, "value", value)
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 4)
