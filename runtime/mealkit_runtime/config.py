@@ -16,6 +16,7 @@ from mealkit.errors import SettingsError
 from mealkit.spec import RecipeSpec
 
 from .events import FORMATS
+from .file_system import redact
 from .query import EVERYTHING, Query, make_query
 from .setting import BY_NAME, DEFAULT_BATCH_ROWS, SCORE, SETTINGS, TRAIN
 from .shard import Shard, job_name, parse_shard
@@ -292,7 +293,7 @@ def _inputs(spec: RecipeSpec, sources: _Sources) -> dict[str, str]:
     for text in sources.arguments.get("input") or ():
         named = _NAMED_INPUT.match(text)
         name, uri = named.groups() if named else ("", text)
-        add(name, uri, f"--input {text}", f"; write ./{text} if this is a path" if named else "")
+        add(name, uri, f"--input {redact(text)}", f"; write ./{text} if this is a path" if named else "")
     return found
 
 

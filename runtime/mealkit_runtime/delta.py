@@ -43,8 +43,9 @@ class DeltaVersion:
 
 
 def split_uri(uri: str) -> tuple[str, str | None, bool]:
-    """``(URI, version or time, explicit)`` of what may name a table: ``delta:URI``, ``delta+s3://…``, ``URI@v3``."""
+    """``(URI, version or time, explicit)`` of what may name a table: ``delta:URI``, ``s3+delta://…``, ``URI@v3``."""
     plain = re.sub(r"\Adelta(?::(?!//)|\+(?=\w+://))", "", uri)
+    plain = re.sub(r"\A(\w+)\+delta://", r"\1://", plain)
     found = _VERSION.match(plain)
     if found is None:
         return plain, None, plain != uri

@@ -76,6 +76,17 @@ class TestMounts:
         assert mounted.arguments[:2] == ("--input", "s3://bucket/key")
         assert mounted.arguments[3] == "/mnt/mealkit/input/0/in.csv"
 
+    def test_delta_tables(self, folder: Path) -> None:
+        for value, within in (
+            ("delta:parts", "delta:/mnt/mealkit/input/0/parts"),
+            ("parts@v3", "/mnt/mealkit/input/0/parts@v3"),
+            ("delta:parts@2026-01-31T12:00:00Z", "delta:/mnt/mealkit/input/0/parts@2026-01-31T12:00:00Z"),
+            ("delta:s3://bucket/parts@v3", "delta:s3://bucket/parts@v3"),
+        ):
+            mounted = plan_mounts("train", ["--input", value], folder)
+            assert mounted.arguments == ("--input", within)
+            assert [mount.source for mount in mounted.mounts] == [folder / "parts"] * ("s3:" not in value)
+
     def test_a_file_with_an_equals_sign(self, folder: Path) -> None:
         (folder / "day=1").mkdir()
         assert plan_mounts("train", ["--input", "day=1"], folder).mounts[0].source == folder / "day=1"

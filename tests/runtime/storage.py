@@ -20,22 +20,38 @@ KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing-secret
 @contextlib.contextmanager
 def moto_server() -> Iterator[str]:
     """The endpoint of a server of moto's, a process of its own."""
+    port = _free_port()
+    with _served("moto.server", "-H", "127.0.0.1", "-p", str(port), ready=f"http://127.0.0.1:{port}/moto-api/"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def google_server() -> Iterator[str]:
+    """The endpoint of a server that speaks Google's language, a process of its own; it has the bucket ``shop``."""
+    port = _free_port()
+    arguments = ("start", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--default-bucket=shop")
+    with _served("gcp_storage_emulator", *arguments, ready=f"http://127.0.0.1:{port}/"):
+        yield f"http://127.0.0.1:{port}"
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _served(module: str, *arguments: str, ready: str) -> Iterator[None]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", module, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    endpoint = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
-            assert process.poll() is None, "moto's server did not start"
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{endpoint}/moto-api/", timeout=5):
+            assert process.poll() is None, f"{module} did not start"
+            with contextlib.suppress(OSError), urllib.request.urlopen(ready, timeout=5):
                 break
             time.sleep(0.1)
-        yield endpoint
+        yield
     finally:
         process.kill()
         process.wait()

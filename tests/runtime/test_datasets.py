@@ -8,6 +8,7 @@ import gzip
 import json
 import lzma
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 import mealkit
 from mealkit.errors import EmptyDataError, SchemaError, SettingsError, UnreadableDataError
+from mealkit.spec import RecipeSpec
 from mealkit_runtime.condition import Among, Both, Compare, Condition, Missing
 from mealkit_runtime.dataset import locate, pieces, read_all, read_table, row_count
 from mealkit_runtime.listing import _matcher
@@ -425,6 +427,24 @@ def test_a_run_reads_a_part_and_says_so(run: Runner, common: tuple[str, ...], da
     refused = run("train", *arguments, "--since", "2026-02-01")
     assert refused.code == 2
     assert "the recipe names none" in refused.error["message"]
+
+
+def test_a_time_window_by_the_recipes_column(
+    run: Runner, churn: RecipeSpec, common: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
+    spec = replace(churn, time="day")
+    window = ("--since", "2026-03-01", "--until", "2026-06-01")
+    arguments = ("--input", data / "events.csv", *common, "--log-format", "json", "--validation", data / "events.csv")
+    outcome = run("train", *arguments, "--model", tmp_path / "m", *window, spec=spec)
+    assert outcome.code == 0, outcome.err
+    day = make_events()["day"]
+    assert outcome.result["rows_read"] == int(((day >= "2026-03-01") & (day < "2026-06-01")).sum())
+    query = outcome.result["input"]["query"]
+    assert query == {"time": "day", "since": "2026-03-01T00:00:00", "until": "2026-06-01T00:00:00"}
+    cases = next(event for event in outcome.events if event.get("stage") == "prepare" and "validation" in event)
+    assert cases["validation"] > cases["cases"], "the window is not for the validation data"
+    refused = run("train", *arguments, "--model", tmp_path / "n", "--since", "noon", spec=spec)
+    assert (refused.code, refused.error["where"]) == (2, "since")
 
 
 def test_a_batch_tells_which_part_it_is_of(

@@ -49,6 +49,14 @@ def test_json_and_back(spec: RecipeSpec) -> None:
     assert RecipeSpec.from_json(spec.to_json().encode()) == spec
 
 
+def test_what_came_later_is_left_out_where_it_is_not_used() -> None:
+    spec = RecipeSpec("churn", "1.0")
+    assert "time" not in json.loads(spec.to_json())
+    later = replace(spec, time="day")
+    assert RecipeSpec.from_json(later.to_json()).time == "day"
+    assert later.digest != spec.digest
+
+
 def test_equal_specifications_are_equal_bytes_whatever_the_order() -> None:
     one = RecipeSpec("r", "1", components={"a": "x", "b": "y"})
     two = replace(one, components={"b": "y", "a": "x"})
