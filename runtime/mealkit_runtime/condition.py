@@ -121,6 +121,9 @@ def both(*conditions: Condition | None) -> Condition | None:
 Bounds = tuple[Any, Any, int | None]
 """The least and the greatest value of a column (None: not known), and how many are missing (None: not known)."""
 
+EVERY = -1
+"""So many are missing that no value is left."""
+
 
 def can_hold(condition: Condition, bounds: Mapping[str, Bounds], literal: Callable[[str, Any], Any]) -> bool:
     """Whether any row may fulfil the condition, by what is known of the columns; only a sure no is False.
@@ -137,7 +140,9 @@ def can_hold(condition: Condition, bounds: Mapping[str, Bounds], literal: Callab
         return True
     least, greatest, missing = bounds[condition.column]
     if isinstance(condition, Missing):
-        return condition.negated or missing != 0
+        return missing != (EVERY if condition.negated else 0)
+    if missing == EVERY:
+        return False
     if least is None or greatest is None:
         return True
     if isinstance(condition, Among):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mealkit.errors import SchemaError
 
 from .column import Column
-from .condition import Bounds
+from .condition import EVERY, Bounds
 from .convert import ARROW, Unconvertible, convert
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Partitions:
         kinds = {name: self.table_kinds.get(name, "any") for name in bounds}
         for name, value in file.partition.items():
             held = self._scalar(name, value, file).as_py()
-            bounds[name] = (held, held, 1 if held is None else 0)
+            bounds[name] = (held, held, EVERY if held is None else 0)
             kinds[name] = self.kinds[name]
         return bounds, kinds
 

@@ -163,6 +163,7 @@ def _runs(groups: list[int], *, single: bool) -> list[list[int]]:
 
 def _group_bounds(metadata: Any, number: int, selection: Selection) -> tuple[dict[str, Any], dict[str, str]]:
     """What a row group's statistics tell of the asked columns, and the kinds of these."""
+    from .condition import EVERY
     from .convert import kind_of
 
     group = metadata.row_group(number)
@@ -180,8 +181,8 @@ def _group_bounds(metadata: Any, number: int, selection: Selection) -> tuple[dic
         except (ValueError, OverflowError, NotImplementedError, pa.ArrowException):
             least = greatest = None
         missing = facts.null_count if facts.has_null_count else None
-        if facts.has_null_count and missing == group.num_rows:
-            least = greatest = None
+        if missing is not None and missing == group.num_rows:
+            missing = EVERY
         bounds[name] = (least, greatest, missing)
         kinds[name] = kind_of(arrow.field(name).type)
     return bounds, kinds

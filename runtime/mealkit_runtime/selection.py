@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mealkit.errors import SchemaError, SettingsError
 
-from .condition import Among, Both, Bounds, Compare, Condition, Leaf, Missing, can_hold, leaves
+from .condition import EVERY, Among, Both, Bounds, Compare, Condition, Leaf, Missing, can_hold, leaves
 from .convert import ARROW, Unconvertible, convert, is_text, kind_of
 from .query import Query, moment
 
@@ -85,7 +85,11 @@ class Selection:
             least, greatest, missing = bounds[name]
             try:
                 if _FAMILIES.get(kind) == _FAMILIES.get(found) is not None:
-                    usable[name] = _bound(least, kind), _bound(greatest, kind), None if kind == "float" else missing
+                    usable[name] = (
+                        _bound(least, kind),
+                        _bound(greatest, kind),
+                        None if kind == "float" and missing != EVERY else missing,
+                    )
                     for value in self.literals[name]:
                         _literal(name, value, kind)
             except (TypeError, ValueError, OverflowError, SettingsError):

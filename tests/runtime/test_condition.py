@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mealkit.errors import SettingsError
-from mealkit_runtime.condition import Among, Both, Compare, Condition, Missing, can_hold, leaves, parse
+from mealkit_runtime.condition import EVERY, Among, Both, Compare, Condition, Missing, can_hold, leaves, parse
 from mealkit_runtime.query import make_query
 
 Truth = bool | None
@@ -73,16 +73,19 @@ def test_what_cannot_hold_holds_in_no_row(condition: Condition, rows: list[dict[
     bounds = {}
     for name in rows[0]:
         values = [row[name] for row in rows if row[name] is not None]
-        bounds[name] = (min(values, default=None), max(values, default=None), sum(row[name] is None for row in rows))
+        missing = sum(row[name] is None for row in rows) if values else EVERY
+        bounds[name] = (min(values, default=None), max(values, default=None), missing)
     if any(judge(condition, row) for row in rows):
         assert can_hold(condition, bounds, lambda name, value: value)
 
 
 def test_bounds_tell_what_cannot_hold() -> None:
-    bounds = {"day": (3, 7, 0), "kind": ("b", "b", 0)}
+    bounds = {"day": (3, 7, 0), "kind": ("b", "b", 0), "none": (None, None, EVERY)}
     for text, possible in (
         ("day = 2", False), ("day < 3", False), ("day <= 3", True), ("day > 7", False), ("day between 8 and 9", False),
-        ("day in (1, 9)", False), ("day in (1, 5)", True), ("kind != 'b'", False), ("kind not in ('b')", False),
+        ("day in (1, 9)", False), ("day in (1, 5)", True), ("kind != 'b'", False), ("none != 1", False),
+        ("none is null", True), ("none is not null", False),
+        ("kind not in ('b')", False),
         ("day is null", False), ("day is not null", True), ("other = 1", True), ("day = 1 or other = 1", True),
         ("day = 1 and other = 1", False), ("not day > 0", False),
     ):  # fmt: skip

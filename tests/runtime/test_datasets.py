@@ -260,6 +260,44 @@ def test_row_groups_that_cannot_hold_are_not_read(tmp_path: Path, monkeypatch: p
         assert rows == {"n b": 61, "n =": 6, "n <": 0, "x i": 50}[where[:3]]
 
 
+SECONDS = [0, 1, 59, 60, 3600, 86_400]
+STAMPS = st.sampled_from([dt.datetime(2026, 1, 1) + dt.timedelta(seconds=second) for second in SECONDS])
+KINDS: list[tuple[pa.DataType, st.SearchStrategy[Any], st.SearchStrategy[Any]]] = [
+    (pa.int8(), st.integers(-3, 3), st.integers(-3, 200) | st.sampled_from([0.5, 2.0])),
+    (pa.uint32(), st.integers(0, 3), st.integers(-3, 3)),
+    (pa.float32(), st.sampled_from([0.0, -0.0, 0.1, float("nan"), float("inf")]), st.sampled_from([0, 0.1, 1e400])),
+    (pa.decimal128(9, 2), st.decimals(-2, 2, places=2), st.sampled_from([0, 0.5, 1.1, -1])),
+    (pa.large_string(), st.sampled_from(["a", "b", "é", "\U0001f600", ""]), st.sampled_from(["a", "é", "z"])),
+    (pa.dictionary(pa.int32(), pa.string()), st.sampled_from(["a", "b"]), st.sampled_from(["a", "c"])),
+    (pa.timestamp("ns"), STAMPS, STAMPS.map(dt.datetime.isoformat)),
+    (pa.timestamp("us", "America/New_York"), STAMPS, STAMPS.map(lambda value: value.isoformat() + "+01:00")),
+    (pa.date64(), STAMPS.map(dt.datetime.date), STAMPS.map(dt.datetime.isoformat)),
+    (pa.bool_(), st.booleans(), st.booleans()),
+]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data(), st.sampled_from(KINDS))
+def test_statistics_leave_out_no_row(data: Any, kind: tuple[Any, Any, Any]) -> None:
+    arrow, values, literals = kind
+    column = data.draw(st.lists(st.none() | values, min_size=1, max_size=9))
+    table = pa.table({"n": range(len(column)), "x": pa.array(column, arrow)})
+    where = data.draw(
+        st.one_of(
+            st.builds(Compare, st.just("x"), st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), literals),
+            st.builds(Among, st.just("x"), st.tuples(literals, literals), st.booleans()),
+            st.builds(Missing, st.just("x"), st.booleans()),
+        )
+    )
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for file, options in (("x", {"row_group_size": 2}), ("y", {"write_statistics": False})):
+            pq.write_table(table, Path(name) / f"{file}.parquet", **options)
+            source = locate(f"{name}/{file}.parquet", Query(where=where))
+            found.append([n for part in pieces(source, schema_of(None), 10) for n in part["n"].to_pylist()])
+    assert found[0] == found[1]
+
+
 @pytest.fixture
 def hive(tmp_path: Path) -> Path:
     frame = pd.DataFrame({"x": range(12)})
