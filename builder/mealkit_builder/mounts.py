@@ -17,7 +17,7 @@ _READ, _FILL, _WRITE = "read", "fill", "write"
 _OPTIONS: Mapping[str, str] = {
     "--input": _READ, "--validation": _READ, "--model": _READ, "--config": _READ, "--hyperparameters": _READ,
     "--warm-start": _READ, "--trial-storage": _WRITE,
-    "--output": _FILL, "--outputs": _FILL, "--checkpoint-dir": _FILL, "--result": _WRITE,
+    "--output": _FILL, "--outputs": _FILL, "--checkpoint-dir": _FILL, "--result": _WRITE, "--report": _WRITE,
 }  # fmt: skip
 _TRAINED = {"--model": _FILL}  # what train makes, evaluate and score read
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CASES = 20_000
 """So many cases a resample has at most (whole groups may make it a few more)."""
 
+SLOW_CASES = 4_000
+"""So many, where the evaluator has no quick way to resamples (:meth:`mealkit.Evaluator.resampler`)."""
+
 RESAMPLES = 200
 CONFIDENCE = 0.95
 
@@ -117,20 +120,15 @@ def intervals(
     if len(units) < 2:
         tell(f"there is only one {'group' if units.grouped else 'case'}: no confidence interval can be found")
         return values, None
-    random = np.random.default_rng(wanted.seed)
-    part = min(len(units), max(2, math.ceil(len(units) * CASES / len(places))))
-    scale = 1.0
-    centre = {metric.name: metric.value for metric in values}
-    if part < len(units):
-        # In the units' order, so that a draw is the same whatever the part is.
-        units = units.pick(random.choice(len(units), part, replace=False))
-        scale = math.sqrt(len(units.places) / len(places))
     try:
-        drawn = list(_resamples(judge, centre, units, wanted.resamples, random, scaled=scale < 1))
+        units, base, measure, random = _part(judge, values, units, CASES, wanted.seed)
+        if measure is None and len(units.places) > SLOW_CASES:
+            units, base, measure, random = _part(judge, values, units_of(judge, places), SLOW_CASES, wanted.seed)
+        drawn = list(_resamples(judge, measure, units, wanted.resamples, random))
     except Exception as error:
         tell(f"no confidence interval was found: {error}")
         return values, None
-    base = drawn.pop(0)
+    scale = math.sqrt(len(units.places) / len(places))
     columns: dict[str, tuple[float | None, ...]] = {}
     found = []
     for metric in values:
@@ -157,18 +155,29 @@ def intervals(
     return tuple(found), how
 
 
+def _part(
+    judge: Judge, values: tuple[Metric, ...], units: Units, cases: int, seed: int
+) -> tuple[Units, dict[str, float], Any, np.random.Generator]:
+    """At most about so many cases' units, their metrics, the quick way to resamples of them, and what draws them."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    part = min(len(units), max(2, math.ceil(len(units) * cases / len(units.places))))
+    if part < len(units):
+        units = units.pick(random.choice(len(units), part, replace=False))
+        values = judge.some(units.places).values
+    base = {metric.name: metric.value for metric in values}
+    return units, base, _agreeing(judge, base, units), random
+
+
 def _resamples(
-    judge: Judge, whole: dict[str, float], units: Units, times: int, random: np.random.Generator, *, scaled: bool
+    judge: Judge, measure: Any, units: Units, times: int, random: np.random.Generator
 ) -> Iterator[dict[str, float]]:
-    """The metrics of the units themselves, then of each resample."""
+    """The metrics of each resample of the units."""
     import numpy as np
 
     lengths = np.diff(units.starts)
     of_case = np.repeat(np.arange(len(units)), lengths)
-    if scaled:
-        whole = {metric.name: metric.value for metric in judge.some(units.places)}
-    yield whole
-    measure = _agreeing(judge, whole, units)
     failures = 0
     for _ in range(times):
         chosen = random.integers(0, len(units), len(units))

@@ -191,6 +191,20 @@ def test_many_cases_cost_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
         assert metric.low < metric.value < metric.high
 
 
+def test_an_evaluator_without_a_quick_way_judges_fewer_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interval, "SLOW_CASES", 300)
+    data = binary(1_000)
+    quick, _ = judged(mealkit.ClassificationEvaluator[Given](), data, Wanted(resamples=60))
+    slow, how = judged(Slow(), data, Wanted(resamples=60))
+    assert how is not None
+    assert (how.method, how.drawn) == ("scaled", 300)
+    for name, metric in slow.items():
+        assert metric.low is not None
+        assert metric.high is not None
+        width = quick[name].high - quick[name].low  # type: ignore[operator]
+        assert metric.high - metric.low == pytest.approx(width, rel=0.5), name
+
+
 def test_the_seed_decides_and_nothing_else() -> None:
     data = binary(100)
     first, second, other = (
