@@ -70,7 +70,7 @@ def _judge(
     import numpy as np
 
     from .interval import Wanted, intervals
-    from .judge import Judge, identity
+    from .judge import Judge, describe_cases
     from .slice import column_of, slices
 
     config = run.config
@@ -81,7 +81,7 @@ def _judge(
         metrics = judge.whole()
     if not isinstance(metrics, Metrics):
         raise RecipeError(f"{name} returned {type(metrics).__name__}, not mealkit.Metrics", hint="return the metrics")
-    run.found["judged"] = identity(data)
+    run.found["judged"] = describe_cases(data)
     # Always the same draws: those of two models on the same cases can be compared one by one.
     wanted = Wanted(config.confidence, config.bootstrap)
     if wanted.resamples:

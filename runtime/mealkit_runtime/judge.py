@@ -128,7 +128,7 @@ def silent(context: Context[Any]) -> Context[Any]:
     return replace(context, outputs=None, checkpoint_dir=None, logger=mute, listener=_Nobody())
 
 
-def identity(data: Data) -> dict[str, object]:
+def describe_cases(data: Data) -> dict[str, object]:
     """What tells the judged cases from others: how many there are, and a digest of their keys and targets in order.
 
     It does not depend on the file format, on how a column of numbers was typed, or on the features.
@@ -162,4 +162,4 @@ def _by_row(given: Any, rows: int) -> bool:
     return len(getattr(given, "shape", ())) in (1, 2) and given.shape[0] == rows and hasattr(given, "__getitem__")
 
 
-__all__ = ["ASKED", "Judge", "identity", "silent"]
+__all__ = ["ASKED", "Judge", "describe_cases", "silent"]

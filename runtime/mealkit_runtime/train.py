@@ -150,6 +150,6 @@ def _judge(run: Run, recipe: Recipe, model: Any, validation: Data | None, contex
         return
     with run.stage("evaluate", rows=len(validation)), run.author(f"{type(recipe.evaluator).__name__}.evaluate"):
         run.keep_metrics(need_evaluator(recipe).evaluate(validation, model, context))
-    from .judge import identity
+    from .judge import describe_cases
 
-    run.found["judged"] = identity(validation)
+    run.found["judged"] = describe_cases(validation)

@@ -14,7 +14,7 @@ import mealkit
 from mealkit.metrics import Bootstrap, Metric
 from mealkit_runtime import interval
 from mealkit_runtime.interval import Wanted, intervals, units_of
-from mealkit_runtime.judge import Judge, identity
+from mealkit_runtime.judge import Judge, describe_cases
 
 CONTEXT: mealkit.Context[Any] = mealkit.Context(run_id="t", hyperparameters=mealkit.Hyperparameters())
 
@@ -285,9 +285,9 @@ def test_the_units_are_whole_groups() -> None:
 
 def test_cases_are_known_by_their_keys_and_targets() -> None:
     data = binary(20)
-    known = identity(data)
+    known = describe_cases(data)
     assert known["cases"] == 20
-    assert identity(replace(data, target=data.target.astype(float))) == known
-    assert identity(replace(data, features=data.features * 2)) == known
-    assert identity(replace(data, target=1 - data.target)) != known
-    assert identity(replace(data, keys=pd.DataFrame({"id": range(20)}))) != known
+    assert describe_cases(replace(data, target=data.target.astype(float))) == known
+    assert describe_cases(replace(data, features=data.features * 2)) == known
+    assert describe_cases(replace(data, target=1 - data.target)) != known
+    assert describe_cases(replace(data, keys=pd.DataFrame({"id": range(20)}))) != known
