@@ -137,6 +137,46 @@ def test_a_schema_to_start_from(mealkit: Mealkit) -> None:
     assert both["project"].startswith("[tool.mealkit]\n")
 
 
+def test_a_part_is_looked_at(mealkit: Mealkit) -> None:
+    frame = pd.read_csv(RETAIL)
+    chosen = frame[(frame["storeType"] == "C") & (frame["markDown"] > 0)]
+    where = ("--where", "storeType = 'C' and markDown > 0")
+    found = json.loads(mealkit("data", "profile", RETAIL, *where, "--columns", "store,markDown", "--json")[1])
+    assert found["rows"] == len(chosen)
+    assert found["query"] == {"columns": ["store", "markDown"], "where": "(storeType = 'C' and markDown > 0)"}
+    assert [one["distinct"] for one in found["columns"]] == [chosen["store"].nunique(), chosen["markDown"].nunique()]
+    found = json.loads(mealkit("data", "preview", RETAIL, *where, "--rows", 4, "--json")[1])
+    assert [row["markDown"] for row in found["rows"]] == chosen["markDown"].head(4).tolist()
+    assert json.loads(mealkit("data", "profile", RETAIL, "--limit", 50, "--json")[1])["rows"] == 50
+
+
+def test_folders_with_partitions_and_nested_columns(mealkit: Mealkit, tmp_path: Path) -> None:
+    for year in (2025, 2026):
+        folder = tmp_path / "sales" / f"year={year}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"a": [{"b": year, "c": "x"}] * 3}), folder / "1.parquet")
+    _, out, _ = mealkit("data", "preview", tmp_path / "sales", "--rows", 4, "--flatten")
+    assert "the first 4 of 6 rows, 3 columns, 2 files" in out
+    for name in ("a.b", "a.c", "year"):
+        assert name in out
+    found = json.loads(mealkit("data", "profile", tmp_path / "sales", "--flatten", "--json")[1])
+    assert {one["name"]: (one["kind"], one["distinct"]) for one in found["columns"]} == {
+        "a.b": ("int", 2), "a.c": ("str", 1), "year": ("int", 2)
+    }  # fmt: skip
+    found = json.loads(mealkit("data", "profile", tmp_path / "sales", "--where", "year > 2025", "--json")[1])
+    assert (found["rows"], found["columns"][0]["kind"]) == (3, "other")
+    csv = tmp_path / "text" / "day=2026-01-02"
+    csv.mkdir(parents=True)
+    (csv / "1.csv").write_text("n\n1\nNA\n")
+    found = json.loads(mealkit("data", "profile", tmp_path / "text", "--json")[1])
+    assert {one["name"]: (one["kind"], one["missing"]) for one in found["columns"]} == {
+        "n": ("int", 1),
+        "day": ("date", 0),
+    }
+    shown = json.loads(mealkit("data", "preview", tmp_path / "text", "--json")[1])
+    assert [row["n"] for row in shown["rows"]] == [1, None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -60,9 +60,11 @@ def test_what_it_is_made_of_is_taken(tmp_path: Path, ending: str) -> None:
     assert rows_of(path, row) == 500
     assert row.model_fields["color"].annotation is not str
     assert 'kind = "classification"' in skeleton.project(found)
+    assert ('time = "at"' in skeleton.project(found)) == (ending != ".jsonl")  # JSON has texts only
+    assert ("times-as-text" in {finding.code for finding in found.findings}) == (ending == ".jsonl")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(tables())
 def test_any_table_is_taken(table: pa.Table) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -21,6 +21,9 @@ _CATEGORIES = 100
 _ROWS_EACH = 10
 """A column is one of categories while it has at most so many, and so many rows of the sample for each."""
 
+_RANKED = 20_000_000
+"""So many values are ranked for Spearman's correlations: rows times columns times columns."""
+
 _GROUPS = 10
 _POSITIVE = ("1", "true", "yes")
 
@@ -36,11 +39,15 @@ def correlate(pearson: Mapping[tuple[str, str], float | None], views: Mapping[st
     frame = pd.DataFrame(
         {name: np.where(np.isfinite(views[name].numbers), views[name].numbers, np.nan) for name in names}
     )
+    # Ranks are taken anew for each pair that misses a value, so a wide table is thinned evenly.
+    step = max(1, -(-len(frame) * len(names) ** 2 // _RANKED))
+    frame = frame.iloc[::step]
     ranks = frame.corr(method="spearman", min_periods=2).to_numpy()
     return Correlations(
         names,
         tuple(tuple(pearson[one, other] for other in names) for one in names),
         tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in ranks),
+        len(frame),
     )
 
 
@@ -155,7 +162,8 @@ def _by_range(numbers: Any, target: Any) -> tuple[Group, ...]:
     different = np.unique(numbers)
     if len(different) <= _GROUPS:
         return _by_label([f"{value:g}" for value in different], np.searchsorted(different, numbers), target, keep=True)
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _GROUPS + 1)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _GROUPS + 1)))
     places = np.searchsorted(edges[1:-1], numbers, side="right")
     labels = [f"{low:.4g} … {high:.4g}" for low, high in pairwise(edges)]
     return _by_label(labels, places, target, keep=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,8 +12,8 @@ from .wording import number, percent, round_down
 
 CODES = (
     "target-missing", "target-constant", "leak", "imbalanced", "mixed-types", "all-missing", "constant", "same-as",
-    "mostly-missing", "identifier", "infinite", "numbers-as-text", "dates-as-text", "blanks", "many-values", "outliers",
-    "correlated", "gaps",
+    "mostly-missing", "identifier", "infinite", "numbers-as-text", "dates-as-text", "times-as-text", "blanks",
+    "many-values", "outliers", "correlated", "gaps",
 )  # fmt: skip
 """The findings' codes, the gravest first."""
 
@@ -122,6 +123,13 @@ def _of_texts(column: ColumnProfile, view: View) -> Iterator[Finding]:
     if not texts:
         return
     dates = [text for text in texts if _DATE.fullmatch(text)]
+    if len(dates) >= 0.95 * len(texts) and all(map(_is_iso, dates)):
+        yield Finding(
+            "times-as-text",
+            name,
+            f"{name} has times as texts ({dates[0]}): declare it as datetime, and it is read as such",
+        )
+        return
     if len(dates) >= 0.95 * len(texts):
         yield Finding(
             "dates-as-text",
@@ -136,6 +144,14 @@ def _of_texts(column: ColumnProfile, view: View) -> Iterator[Finding]:
         yield Finding(
             "numbers-as-text", name, f"{name} would be numbers, {why}: mend the data, or convert it in prepare"
         )
+
+
+def _is_iso(text: str) -> bool:
+    try:
+        dt.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_pairs(

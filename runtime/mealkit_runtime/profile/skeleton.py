@@ -9,6 +9,7 @@ from mealkit.row import Row
 
 from .finding import identifier
 from .summary import TOP
+from .tally import TIMES
 from .value import ColumnProfile, Profile
 from .wording import characters, number, percent
 
@@ -40,7 +41,7 @@ def settings(profile: Profile) -> str:
         else:
             fields.append((f"{column.name}: {_type(profile, column)}", note))
     width = min(max((len(code) for code, _ in fields), default=0), 48)
-    body = "\n".join(f"    {code:<{width}}  # {note}" if code else f"    # {note}" for code, note in fields)
+    body = "\n".join(_line(code, note, width) for code, note in fields)
     if not any(code for code, _ in fields):
         body += "\n    pass"
     code = "\n".join(code for code, _ in fields)
@@ -59,6 +60,9 @@ def project(profile: Profile) -> str:
     lines = ["[tool.mealkit]", f'kind = "{kind}"{note}', 'input = "my_recipe.settings:Row"']
     if target is not None:
         lines.append(f"target = {_quote(target.column)}")
+    times = [column.name for column in profile.columns if column.kind in TIMES]
+    if len(times) == 1:
+        lines.append(f"time = {_quote(times[0])}  # for --since and --until")
     keys = [
         column.name
         for column in profile.columns
@@ -67,6 +71,12 @@ def project(profile: Profile) -> str:
     if keys:
         lines.append(f"keys = [{', '.join(map(_quote, keys))}]  # they look like identifiers")
     return "\n".join(lines) + "\n"
+
+
+def _line(code: str, note: str, width: int) -> str:
+    if not note:
+        return f"    {code}"
+    return f"    {code:<{width}}  # {note}" if code else f"    # {note}"
 
 
 def _type(profile: Profile, column: ColumnProfile) -> str:

@@ -98,9 +98,10 @@ def histogram(values: Any, bins: int = BINS) -> Histogram | None:
     if not len(values):
         return None
     low, high = float(values.min()), float(values.max())
-    inner = np.quantile(values, (_TAIL, 1 - _TAIL))
+    with np.errstate(over="ignore", invalid="ignore"):
+        inner = [float(value) for value in np.quantile(values, (_TAIL, 1 - _TAIL))]
     if 0 < _FAR * (inner[1] - inner[0]) < high - low:
-        low, high = map(float, inner)
+        low, high = inner
     if low == high or not np.isfinite(high - low) or high - low < 1e-9 * max(abs(low), abs(high)):
         return None
     if high - low < 2**40 and (values == np.floor(values)).all():

@@ -152,12 +152,19 @@ class ColumnProfile:
 class Correlations:
     """Correlations among the columns of numbers; None where one is constant or has too few values.
 
-    ``pearson`` is of all rows, ``spearman`` of the sample; both of the rows in which neither value is missing.
+    Both are of the rows in which neither value is missing.
+
+    Attributes:
+        names: The columns.
+        pearson: Of all rows; a row and a column for each name.
+        spearman: Of ``ranked`` rows of the sample.
+        ranked: All of the sample up to 20 columns; evenly chosen ones of it where there are more.
     """
 
     names: tuple[str, ...]
     pearson: tuple[tuple[float | None, ...], ...]
     spearman: tuple[tuple[float | None, ...], ...]
+    ranked: int
 
 
 @dataclass(frozen=True)
