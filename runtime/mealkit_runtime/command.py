@@ -41,6 +41,7 @@ _EXAMPLES = {
     "score": (
         "score --input data/new.parquet --model model --output scores",
         "score --input 'data/*.jsonl.gz' --model model --output scores --run-id 2026-11-23",
+        "score --input data/ --model model --output scores --workers auto",
     ),
     "describe": ("describe", "describe --json"),
 }
@@ -298,18 +299,10 @@ def _logging(reporter: Reporter) -> Any:
 
 
 def _show_traceback(reporter: Reporter, error: RecipeError) -> None:
-    """The traceback of the author's exception, from the recipe's own code on: it is what the author must mend."""
-    cause = error.__cause__
-    if cause is None or isinstance(cause, MealkitError):
-        return
-    ours = (str(Path(__file__).parent), str(Path(sys.modules["mealkit"].__file__ or "").parent))
-    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not frame.filename.startswith("<frozen")]
-    while frames and frames[0].filename.startswith(ours):
-        frames = frames[1:]
-    if frames:
-        lines = ["Traceback of the recipe's code:\n", *traceback.format_list(frames)]
-        lines += traceback.format_exception_only(cause)
-        reporter.stderr.write(reporter.redact("".join(lines)))
+    from .author_trace import author_trace
+
+    if story := author_trace(error):
+        reporter.stderr.write(reporter.redact(story))
 
 
 class _Parser(ArgumentParser):
