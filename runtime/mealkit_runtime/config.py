@@ -18,7 +18,7 @@ from mealkit.spec import RecipeSpec
 from .events import FORMATS
 from .file_system import redact
 from .query import EVERYTHING, Query, make_query
-from .setting import BY_NAME, DEFAULT_BATCH_ROWS, SCORE, SETTINGS, TRAIN
+from .setting import BY_NAME, DEFAULT_BATCH_ROWS, GROUPINGS, SCORE, SETTINGS, TRAIN
 from .shard import Shard, job_name, parse_shard
 
 _NAMED_INPUT = re.compile(r"([A-Za-z_]\w*)=(.*)\Z", re.DOTALL)
@@ -32,6 +32,7 @@ class RunConfig:
     """All that one run was told; see :mod:`mealkit_runtime.setting` for the meaning of each.
 
     Attributes:
+        workers: 0: as many as there are cores.
         given: Hyperparameters as given, not decoded yet: strings are still strings.
     """
 
@@ -51,6 +52,9 @@ class RunConfig:
     bootstrap: int = 200
     confidence: float = 0.95
     report: Path | None = None
+    workers: int = 1
+    unordered: bool = False
+    group: str = "auto"
     outputs: Path | None = None
     checkpoint_dir: Path | None = None
     resume: bool = False
@@ -136,6 +140,9 @@ def resolve(
         bootstrap=sources.whole("bootstrap", 200, 0, 100_000),
         confidence=sources.fraction("confidence", 0.95),
         report=sources.path("report"),
+        workers=0 if sources.find("workers") == "auto" else sources.whole("workers", 1, 0, 1024),
+        unordered=sources.switch("unordered"),
+        group=sources.choice("group", GROUPINGS),
         outputs=sources.path("outputs"),
         checkpoint_dir=sources.path("checkpoint_dir"),
         resume=sources.switch("resume"),
@@ -237,6 +244,13 @@ class _Sources:
         if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
             raise SettingsError(f"{name} must be texts, not {value!r}", where=name, hint=f"{BY_NAME[name].help}")
         return tuple(dict.fromkeys(given))
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of ``choices``, of which the first is the default."""
+        value = self.find(name) or choices[0]
+        if value not in choices:
+            raise SettingsError(f"{name} cannot be {value!r}", where=name, hint=f"use one of {', '.join(choices)}")
+        return str(value)
 
     def switch(self, name: str) -> bool:
         value = self.find(name)

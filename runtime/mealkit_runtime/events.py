@@ -46,17 +46,29 @@ class Reporter:
             notes = ", ".join(f"{value:,} {key}" for key, value in facts.items() if isinstance(value, int))
             self._text(f"  {name:<9} {facts['seconds']:>8.2f} s  {notes}".rstrip())
 
-    def progress(self, done: int, total: int | None, unit: str) -> None:
-        """Tell how far the work is; calls that come too fast are left out, but never the last one."""
+    def progress(self, done: int, total: int | None, unit: str, seconds: float | None = None) -> None:
+        """Tell how far the work is; calls that come too fast are left out, but never the last one.
+
+        Args:
+            done: Units that are finished.
+            total: Of how many; None: unknown.
+            unit: What is counted.
+            seconds: What the finished ones took; then the rate and the time left are told too.
+        """
         now = self.clock()
         terminal = self.form == "text" and self.stderr.isatty()
         if done != total and now - self._last < (_TERMINAL_INTERVAL if terminal else _LINE_INTERVAL):
             return
         self._last = now
         if self.form == "json":
-            self._json("progress", done=done, total=total, unit=unit)
+            self._json("progress", done=done, total=total, unit=unit, **_pace(done, total, seconds))
             return
         amount = f"{done:,} {unit}s" if total is None else f"{done:,} of {total:,} {unit}s ({done / max(total, 1):.0%})"
+        pace = _pace(done, total, seconds)
+        if "rate" in pace:
+            amount += f", {pace['rate']:,.0f} {unit}s/s"
+        if pace.get("seconds_left"):
+            amount += f", {_duration(pace['seconds_left'])} left"
         if terminal:
             text = f"  {amount}"
             self._write(self.stderr, f"\r{text.ljust(self._line)}")
@@ -126,6 +138,30 @@ class Reporter:
             escaped = json.dumps(secret, ensure_ascii=False)[1:-1]
             text = text.replace(escaped, MASK)
         return text
+
+
+def _pace(done: int, total: int | None, seconds: float | None) -> dict[str, float]:
+    """Units a second so far, and the seconds that the rest takes at this rate; what cannot be known is left out."""
+    if not seconds or not done:
+        return {}
+    rate = done / seconds
+    return (
+        {"rate": round(rate, 1)}
+        if total is None
+        else {
+            "rate": round(rate, 1),
+            "seconds_left": round(max(total - done, 0) / rate, 1),
+        }
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as ``45 s``, ``12:07`` or ``3:02:00``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def _brief(result: Mapping[str, object]) -> dict[str, object]:

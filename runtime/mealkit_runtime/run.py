@@ -100,7 +100,7 @@ class Run:
 
     def seed(self) -> None:
         """Seed the global random generators, which libraries use where they are told no seed."""
-        _seed(self.found.get("seed") or 0)
+        seed_generators(self.found.get("seed") or 0)
 
     def locate(self) -> tuple[Source, dict[str, Source]]:
         """The files of the main dataset and of the further ones; reads nothing yet."""
@@ -233,15 +233,15 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _seed(seed: int) -> None:
-    """Seed the global generators too, for recipes and libraries that use them."""
+def seed_generators(seed: int) -> None:
+    """Seed the global generators too, for recipes and libraries that use them; of ``seed``, 32 bits count."""
     import random
 
-    random.seed(seed)
+    random.seed(seed % 2**32)
     if "numpy" in sys.modules:
         import numpy as np
 
-        np.random.seed(seed)
+        np.random.seed(seed % 2**32)
 
 
-__all__ = ["Run", "disk_error", "versions"]
+__all__ = ["Run", "disk_error", "seed_generators", "versions"]

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mealkit.errors import RecipeError, SchemaError, SettingsError
+from mealkit.errors import SettingsError
 from mealkit.recipe import Recipe, author_code
-from mealkit.recipe import score as score_frame
 from mealkit.saver import BatchRecord, DataSaver
 
 from .batch import ParquetBatchSaver, earlier_facts
-from .dataset import Source, empty, pieces, row_count
+from .blas import one_thread
+from .dataset import Source, empty, row_count
 from .run import Run
 
 if TYPE_CHECKING:
-    from mealkit.context import Context
-
+    from .crew import Crew
     from .schema import Schema
+    from .scoring import Scoring
+
+_Scored = Generator[tuple[int, Any], None, None]
+"""Rows read and output rows of each batch."""
 
 
 def score(run: Run) -> None:
     """Score a dataset; memory is bounded by the batch, whatever the dataset's size."""
+    with one_thread(), contextlib.ExitStack() as resources:
+        _score(run, resources)
+
+
+def _score(run: Run, resources: contextlib.ExitStack) -> None:
     source, further = run.locate()
     stored = run.open_model()
     hyperparameters = run.decode(stored.facts.get("hyperparameters") or {})
+    crew: Crew | None = None
+    if run.config.workers != 1:
+        from .crew import Crew, crew_size
+
+        if (size := crew_size(run.config.workers)) > 1:
+            # The first worker process imports the recipe while this one does.
+            crew = resources.enter_context(contextlib.closing(Crew(run, stored, further, size)))
     recipe = run.load_recipe()
     provenance: dict[str, object] = {
         "run_id": run.config.run_id,
@@ -45,9 +62,21 @@ def score(run: Run) -> None:
         if record is not None:
             _tell_existing(run, record, provenance)
             return
-        model = run.load_model(recipe, stored)
-        context = run.context(hyperparameters, run.read_inputs(recipe, further))
-        rows_read, rows_scored = _stream(run, recipe, model, context, source, saver, stored.facts.get("columns"))
+        from .cutting import Batches
+        from .scoring import Scoring, input_schema, output_schema
+
+        schema, output = input_schema(run.spec, recipe, stored.facts.get("columns")), output_schema(recipe)
+        tables = Batches(run, source, schema, recipe.loader.keep_together)
+        if crew is None:
+            model = run.load_model(recipe, stored)
+            context = run.context(hyperparameters, run.read_inputs(recipe, further))
+            scored = _here(run, Scoring(recipe, model, context, schema, output), tables)
+        else:
+            with run.stage("load"):
+                crew.load()
+            scored = crew.score(tables, ordered=not run.config.unordered)
+        resources.enter_context(contextlib.closing(scored))
+        rows_read, rows_scored = _stream(run, source, scored, saver, output)
         if isinstance(saver, ParquetBatchSaver):
             saver.provenance = {**provenance, "input": {**run.found["input"], "rows": rows_read}}
         with run.stage("commit"), run.stopper.shielded(), author_code(f"{type(saver).__name__}.commit"):
@@ -95,101 +124,67 @@ def _differs(before: Any, now: Any) -> bool:
     return before is not None and any(before.get(key) != now.get(key) for key in keys)
 
 
-def _stream(
-    run: Run,
-    recipe: Recipe,
-    model: Any,
-    context: Context[Any],
-    source: Source,
-    saver: DataSaver,
-    columns: dict[str, Any] | None,
-) -> tuple[int, int]:
-    """Rows read and rows scored."""
-    from .schema import schema_of, to_frame
-
-    together = recipe.loader.keep_together
-    seen = {name: facts for name, facts in (columns or {}).items() if name != run.spec.target}
-    required = () if together is None else (together,)
-    schema = schema_of(recipe.input, required, run.spec.keys, seen).without(run.spec.target)
-    output = _output_schema(recipe, saver)
+def _stream(run: Run, source: Source, scored: _Scored, saver: DataSaver, output: Schema | None) -> tuple[int, int]:
+    """Rows read and rows scored; writing goes on while the next batch is scored."""
     total = row_count(source)
     rows_read = rows_scored = 0
+    begun = time.monotonic()
     run.reporter.stage("score", "started")
-    tables = _batches(run, source, schema, together)
-    while True:
-        with run.timed("read"):
-            table = next(tables, None)
-            if table is None:
-                break
-            frame = to_frame(table, schema)
-        rows_read += len(frame)
-        del table
-        with run.timed("score"), run.stopper.patient():
-            rows = score_frame(recipe, frame, model, context)
-        with run.timed("write"):
-            rows_scored += _write(run, rows, saver, output, type(recipe.scorer).__name__)
-        del frame, rows
-        run.reporter.progress(rows_read, total, "row")
+    with _writer(run, saver, output) as write:
+        for read, rows in scored:
+            rows_read += read
+            rows_scored += len(rows)
+            write(rows)
+            del rows
+            run.reporter.progress(rows_read, total, "row", time.monotonic() - begun)
     if not rows_read and run.config.shard is None:
         raise empty(source)
     run.found["rows_read"] = rows_read
-    seconds = round(sum(run.seconds.get(name, 0.0) for name in ("read", "score", "write")), 4)
+    seconds = round(time.monotonic() - begun, 4)
     run.reporter.stage("score", "finished", seconds=seconds, rows=rows_read, scored=rows_scored)
     return rows_read, rows_scored
 
 
-def _batches(run: Run, source: Source, schema: Schema, together: str | None) -> Iterator[Any]:
-    from .schema import Schema
-    from .stream import batches
+def _here(run: Run, scoring: Scoring, tables: Iterable[Any]) -> _Scored:
+    """Score in this process, while the next batches are read."""
+    from .pipeline import Ahead
 
-    def again() -> Iterator[Any]:
-        column = tuple(column for column in schema.columns if column.name == together)
-        return pieces(source, Schema(column, open=False), run.config.batch_rows)
-
-    tables = pieces(source, schema, run.config.batch_rows)
-    return batches(tables, run.config.batch_rows, together, again, source.uri)
-
-
-def _output_schema(recipe: Recipe, saver: DataSaver) -> Schema | None:
-    """The declared schema of the output; the default saver writes every batch in its types."""
-    if recipe.output is None:
-        return None
-    import pyarrow as pa
-
-    from .convert import ARROW
-    from .schema import schema_of
-
-    schema = schema_of(recipe.output)
-    if isinstance(saver, ParquetBatchSaver) and all(column.kind != "any" for column in schema.columns):
-        saver.schema = pa.schema([pa.field(column.name, ARROW[column.kind]) for column in schema.columns])
-    return schema
-
-
-def _write(run: Run, rows: Any, saver: DataSaver, output: Schema | None, scorer: str) -> int:
-    """Check output rows against their schema and hand them to the saver."""
-    import pyarrow as pa
-
-    from .schema import conform, to_frame
-
+    ahead = Ahead(tables)
     try:
-        table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
-        if output is not None:
-            table = conform(table, output, "the scores")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise RecipeError(
-            f"{scorer}.score gave what no dataset can hold: {error}",
-            where=f"{scorer}.score",
-            hint="give columns of numbers, texts, times, true and false",
-        ) from None
-    except SchemaError as error:
-        raise RecipeError(
-            f"{scorer}.score gave what the output schema does not allow: {error.message}",
-            where=error.where,
-            hint="mend the scorer, or the output schema",
-        ) from None
+        for number, table in enumerate(ahead):
+            read = len(table)
+            with run.timed("score"), run.stopper.patient():
+                rows = scoring.rows(number, table)
+            del table
+            yield read, rows
+            del rows
+    finally:
+        ahead.close()
+
+
+@contextlib.contextmanager
+def _writer(run: Run, saver: DataSaver, output: Schema | None) -> Iterator[Callable[[Any], None]]:
+    """What writes output rows: a saver of ours in a thread of its own, a recipe's in this one."""
+    from .convert import ARROW
+    from .pipeline import Behind
+    from .schema import to_frame
+
     if isinstance(saver, ParquetBatchSaver):
-        saver.write_table(table)
-    else:
-        with run.author(f"{type(saver).__name__}.write"):
-            saver.write(rows if output is None else to_frame(table, output))
-    return len(table)
+        if output is not None and all(column.kind != "any" for column in output.columns):
+            import pyarrow as pa
+
+            saver.schema = pa.schema([pa.field(column.name, ARROW[column.kind]) for column in output.columns])
+
+        def write_table(rows: Any) -> None:
+            with run.timed("write"):
+                saver.write_table(rows)
+
+        with Behind(write_table) as behind:
+            yield behind.put
+        return
+
+    def write(rows: Any) -> None:
+        with run.timed("write"), run.author(f"{type(saver).__name__}.write"):
+            saver.write(rows.to_pandas() if output is None else to_frame(rows, output))
+
+    yield write

@@ -9,6 +9,8 @@ TRAIN, EVALUATE, SCORE, DESCRIBE = "train", "evaluate", "score", "describe"
 RUNS = (TRAIN, EVALUATE, SCORE)
 
 DEFAULT_BATCH_ROWS = 100_000
+GROUPINGS = ("auto", "sorted", "engine")
+"""How rows that must stay together are found; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,16 @@ SETTINGS = (
     Setting("bootstrap", (EVALUATE,), "N", "resamples for the confidence intervals; 0: no intervals", "200"),
     Setting("confidence", (EVALUATE,), "PART", "what part of such intervals hold the true value", "0.95"),
     Setting("report", (EVALUATE,), "FILE", "write a self-contained HTML report there; needs matplotlib", "none"),
+    Setting("workers", (SCORE,), "N", "processes that score; auto (or 0): as many as there are cores", "1"),
+    Setting("unordered", (SCORE,), "", "with several workers: write rows as they come, not in the input's order", "no"),
+    Setting(
+        "group",
+        (SCORE,),
+        "HOW",
+        "rows that must stay together: sorted (they stand together in the input), engine (sort the input first, on "
+        "disk, with duckdb), or auto: engine where the input needs it and duckdb is installed",
+        "auto",
+    ),
     Setting("outputs", (TRAIN, EVALUATE), "DIR", "a folder for the recipe's further files (plots, reports)", "none"),
     Setting("checkpoint_dir", (TRAIN,), "DIR", "a folder that outlives an interrupted run", "none"),
     Setting("resume", (TRAIN,), "", "go on from the latest checkpoint, or with the trials that were begun", "no"),

@@ -60,6 +60,10 @@ def batches(
         yield whole
 
 
+class Scattered(DataError):
+    """The rows of a group do not stand together."""
+
+
 class _Groups:
     """Which groups are over.
 
@@ -92,10 +96,11 @@ class _Groups:
             start = 0
             for value, end in zip(values.to_pylist(), ends, strict=True):
                 if value in self.seen:
-                    raise DataError(
+                    raise Scattered(
                         f"the rows of {self.column} {value!r} do not stand together: it comes again after other rows",
                         where=f"{self.where}, row {self.over + start + 1:,}, column {self.column}",
-                        hint=f"sort the dataset by {self.column} (and then by time, if the order matters)",
+                        hint=f"sort the dataset by {self.column} (and then by time, if the order matters), or add "
+                        "duckdb to the recipe's dependencies and give --group engine",
                     )
                 self.seen.add(value)
                 start = end

@@ -248,7 +248,7 @@ def test_missing_columns(training: Training, scoring: Training, tmp_path: Path) 
 def test_rows_that_do_not_stand_together(scoring: Training, tmp_path: Path) -> None:
     frame = make_events()
     source = write(pd.concat([frame, frame.iloc[:1]]), tmp_path / "apart.parquet")
-    outcome = scoring(source, "--batch-rows", "20")
+    outcome = scoring(source, "--batch-rows", "20", "--group", "sorted")
     refused(
         outcome, 3, "data", message="customer 'c0' do not stand together", where=f"row {len(frame) + 1}", hint="sort"
     )
