@@ -230,11 +230,8 @@ def _guess(array: Any, literals: Sequence[Any], text: bool) -> str:
         return asked
     if not text or asked in ("str", "bool"):
         return asked if text else kind
-    try:
-        convert(array, "int", text=True)
-        return "int"
-    except Unconvertible:
-        return "float"
+    whole = pc.all(pc.match_substring_regex(array.cast(pa.string()), r"^\s*[+-]?\d{0,18}\s*$"), min_count=0)
+    return "int" if whole.as_py() else "float"
 
 
 def _plain_type(arrow_type: Any) -> Any:

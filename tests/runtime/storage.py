@@ -75,7 +75,7 @@ def refusing(endpoint: str) -> Iterator[None]:
 class _Files(http.server.BaseHTTPRequestHandler):
     """Serves a folder, with ranges; paths below ``/denied``, ``/broken`` and ``/whole`` answer as they are named."""
 
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # no connection outlives its answer, so a server that is gone is gone
     root = Path()
     asked: list[tuple[str, str, str]]
 

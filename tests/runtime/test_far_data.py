@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,18 @@ def test_a_bucket_that_does_not_answer(run: Runner, common: tuple[str, ...], tmp
     assert not (tmp_path / "m").exists()
 
 
+def test_a_bucket_that_is_lost_while_it_is_read(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = locate("s3://shop/sales")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    forget()
+    with pytest.raises(UnreachableError) as caught:
+        read_table(source, schema_of(None))
+    assert caught.value.where == source.files[0].name
+    with pytest.raises(UnreachableError):
+        fingerprint(source, whole=True)
+    forget()
+
+
 def test_a_run_on_a_bucket_is_the_run_on_its_copy(
     s3: str, run: Runner, common: tuple[str, ...], data: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +201,17 @@ def test_google(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(UnreadableDataError, match=message):
                 locate(uri)
     forget()
+
+
+def test_a_web_server_that_is_lost_while_it_is_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "x.parquet")
+    (tmp_path / "x.csv.xz").write_bytes(lzma.compress(b"n\n1\n"))
+    with web_server(tmp_path) as (address, _):
+        sources = [locate(f"{address}/{name}?key=canary") for name in ("x.parquet", "x.csv.xz")]
+    for source in sources:
+        with pytest.raises(UnreachableError) as caught:
+            read_table(source, schema_of(None))
+        assert "canary" not in caught.value.render()
 
 
 @pytest.fixture
