@@ -57,19 +57,16 @@ def digests(folder: str) -> list[str]:
     return found
 
 
-def test_other_processes_write_the_same_files(tmp_path: Path) -> None:
+def test_another_process_writes_the_same_files(tmp_path: Path) -> None:
     code = CODE.format(folder=str(Path(__file__).parent), target=str(tmp_path))
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))
-    ]
-    assert said[0] == said[1] == digests(str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == digests(str(tmp_path))
 
 
 def test_a_model_that_is_read_and_written_again_is_the_same_file(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ class Bumpy:
         self.heard += 1
         if self.heard == int(os.environ.get("STEPS_FAIL_AFTER", 0)):
             raise RuntimeError("a bump")
+        if "STEPS_TERM" in os.environ and (asked := Path(os.environ["STEPS_TERM"])).exists():
+            asked.unlink()
+            os.kill(os.getpid(), 15)
         time.sleep(float(os.environ.get("STEPS_NAP", 0)))
         self.listener.metric(name, value, step)
 
