@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -131,7 +132,8 @@ def read_judged(path: Path) -> Judged:
     """
     file = path / MODEL_FILE if path.is_dir() else path
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        raw = file.read_bytes()
+        value = json.loads(raw)
     except OSError as error:
         raise UsageError(
             f"cannot read a result: {(error.strerror or str(error)).lower()}", where=str(file), hint=_HINT
@@ -151,6 +153,8 @@ def read_judged(path: Path) -> Judged:
     except ValueError as error:
         raise UsageError(str(error), where=str(file), hint=_HINT) from None
     recipe, source, model = value.get("recipe") or {}, value.get("input") or {}, value.get("model") or {}
+    if file.name == MODEL_FILE:  # a model directory is its own model
+        model = {"digest": f"sha256:{hashlib.sha256(raw).hexdigest()}"}
     return Judged(
         name=str(path),
         recipe=f"{recipe.get('name', '')} {recipe.get('version', '')}".strip(),

@@ -153,7 +153,10 @@ def test_compare_in_pairs(judged: dict[str, Path], mealkit: Mealkit) -> None:
     assert (same["verdict"], same["sure"], same["change"]) == ("same", False, 0)
 
 
-def test_other_data_are_refused_unless_allowed(judged: dict[str, Path], mealkit: Mealkit, tmp_path: Path) -> None:
+def test_other_data_are_refused_unless_allowed(
+    judged: dict[str, Path], mealkit: Mealkit, run: Runner, data: Path, model: Path, common: tuple[str, ...],
+    tmp_path: Path,
+) -> None:  # fmt: skip
     status, _, err = mealkit("compare", judged["good"], judged["other"])
     assert status == 3
     assert "judged on different data: fingerprints sha256:" in err
@@ -161,12 +164,15 @@ def test_other_data_are_refused_unless_allowed(judged: dict[str, Path], mealkit:
     assert status == 0
     assert "note: " in err
     assert "each model's own interval" in out
-    narrowed = read(judged["bad"])
-    narrowed["input"]["query"], narrowed["judged"]["digest"] = {"where": "amount > 3"}, "sha256:other"
-    (tmp_path / "part.json").write_text(json.dumps(narrowed))
-    status, _, err = mealkit("compare", judged["good"], tmp_path / "part.json")
+    limited = tmp_path / "part.json"
+    part = run(
+        "evaluate", "--input", data / "events.csv", *common, "--model", model, "--limit", 300, "--bootstrap", 0,
+        "--result", limited, *JSON,
+    )  # fmt: skip
+    assert part.code == 0, part.err
+    status, _, err = mealkit("compare", judged["good"], limited)
     assert status == 3
-    assert "of the same files" in err
+    assert 'of the same files, null and {"limit": 300} were read' in err
 
 
 def test_the_same_cases_in_other_files_are_the_same_data(
@@ -286,6 +292,32 @@ def others() -> dict[str, dict[str, Any]]:
         "clustering": {"metrics": ClusteringEvaluator[Any]().evaluate(plain, model, context).to_json()},
         "ranking": {"metrics": RankingEvaluator[Any]().evaluate(ranked, First(), context).to_json()},
     }
+
+
+def test_odd_results_are_reported_too() -> None:
+    from mealkit_runtime.report import report
+
+    undefined = {"name": "m", "value": None, "direction": "minimize"}
+    curve = {"name": "roc", "x_label": "$a_1$", "y_label": "b", "x": [0.5], "y": [0.5]}
+    odd: list[dict[str, Any]] = [
+        {"metrics": []},
+        {"metrics": [undefined], "slices": [
+            {"column": "<b>", "value": str(number), "cases": number, "metrics": [undefined]} for number in range(50)
+        ]},
+        {"metrics": [undefined], "slices": [{"column": "c", "value": "v", "cases": 1, "metrics": []}]},
+        {"metrics": [], "curves": [curve, {**curve, "name": "own", "x": [], "y": []},
+                                   {**curve, "name": "predicted_against_actual", "x": [None, 3], "y": [1, None]}]},
+        {"metrics": [], "tables": [{"name": "confusion_matrix", "columns": ["actual", "predicted a"],
+                                    "rows": [["a", 0]]}]},
+    ]  # fmt: skip
+    for metrics in odd:
+        history = {"loss": [[1, None], [2, 3.0], [3, 4]], "one": [[1, 2]]}
+        text = report(
+            {"recipe": {"name": "<r>"}, "metrics": metrics, "history": history, "hyperparameters": {"a": [1]}}
+        )
+        assert "&lt;r&gt;" in text
+        assert "nan" not in text.lower()
+        assert "While training: loss" in text
 
 
 def need_browser() -> None:

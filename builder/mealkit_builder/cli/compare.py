@@ -63,24 +63,24 @@ def show(found: Comparison) -> None:
     for number, model in enumerate(found.models, 1):
         facts = [model.recipe, model.model[:19], f"{model.cases['cases']:,} cases" if model.cases.get("cases") else ""]
         click.echo(f"{click.style(f'[{number}]', bold=True)} {model.name}  {'  '.join(filter(None, facts))}")
-    table = [["", *(f"[{number}]" for number in range(1, len(found.models) + 1))]]
-    colors: list[list[str | None]] = [[None] * (len(found.models) + 1)]
+    others = range(2, len(found.models) + 1)
+    table = [["", "[1]", *(cell for number in others for cell in (f"[{number}]", "change", ""))]]
+    colors: list[list[str | None]] = [[None] * len(table[0])]
     for metric in found.metrics:
-        between = "" if metric.low is None else f"  ({metric.low:.4g} – {metric.high:.4g})"
+        between = "" if metric.low is None else f"  ({metric.low:.4g} … {metric.high:.4g})"
         row = [f"{metric.name} {_WAY[metric.direction]}", f"{_number(metric.value)}{between}"]
         shade: list[str | None] = [None, None]
         for other in found.differences[metric.name]:
-            row.append(_cell(other))
-            shade.append(_COLOR.get(other.verdict) if other.sure is not False else None)
+            row += _cells(other)
+            shade += [None, None, _COLOR.get(other.verdict) if other.sure is not False else None]
         table.append(row)
         colors.append(shade)
     widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
     for row, shade in zip(table, colors, strict=True):
-        cells = (
-            click.style(cell.ljust(width), fg=color, bold=row is table[0])
-            for cell, width, color in zip(row, widths, shade, strict=True)
-        )
-        click.echo("  ".join(cells).rstrip())
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        padded[-1] = row[-1]
+        cells = (click.style(cell, fg=color, bold=row is table[0]) for cell, color in zip(padded, shade, strict=True))
+        click.echo("  ".join(cells))
     if found.method != "none":
         how = "in pairs, on the same draws of cases" if found.method == "paired" else "each model's own interval"
         click.echo(f"* more than chance ({how}); ↑ higher is better, ↓ lower is better")
@@ -88,11 +88,11 @@ def show(found: Comparison) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _cell(other: Difference) -> str:
+def _cells(other: Difference) -> list[str]:
     if other.verdict == "undefined":
-        return _number(other.value)
+        return [_number(other.value), "", ""]
     between = "" if other.low is None else f" ({other.low:+.4g} … {other.high:+.4g})"
-    return f"{_number(other.value)}  {other.change:+.4g}{between} {other.verdict}{'*' if other.sure else ''}"
+    return [_number(other.value), f"{other.change:+.4g}{between}", f"{other.verdict}{'*' if other.sure else ''}"]
 
 
 def _number(value: float) -> str:
