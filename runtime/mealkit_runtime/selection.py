@@ -195,6 +195,8 @@ def _leaf(leaf: Leaf, values: Any, kind: str) -> Any:
         allowed = [_literal(leaf.column, value, kind) for value in leaf.values]
         if kind == "int":
             allowed = [int(value) for value in allowed if float(value).is_integer()]
+        if kind == "float":  # is_in, which hashes, tells -0.0 from 0.0
+            values, allowed = pc.add(values, 0.0), [value + 0.0 for value in allowed]
         found = pc.is_in(values, pa.array(allowed, ARROW[kind]))
         return pc.and_(pc.is_valid(values), pc.invert(found)) if leaf.negated else found
     value = _literal(leaf.column, leaf.value, kind)
