@@ -49,6 +49,8 @@ from .stop import Stopper
 RECORD = "_batch.json"
 SHARDS = ".mealkit-shards"
 UNDONE = ".mealkit-undone"
+_BLINK = 600.0
+"""Seconds after which an empty staging folder is a dead one's."""
 
 
 class BatchFolder:
@@ -275,8 +277,8 @@ def _dead(folder: Path) -> Iterator[bool]:
         except OSError:
             yield False
             return
-        # A run that has just made its folder has not locked it yet: it is empty, and left alone.
-        yield any(folder.iterdir())
+        # A run that has just made its folder has not locked it yet: it is empty, and left alone for a while.
+        yield any(folder.iterdir()) or time.time() - folder.stat().st_mtime > _BLINK
     finally:
         os.close(handle)
 

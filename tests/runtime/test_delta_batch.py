@@ -67,7 +67,7 @@ def test_many_at_once_give_one_commit_each(tmp_path: Path) -> None:
 
 
 def test_shards_at_once_are_one_commit(tmp_path: Path) -> None:
-    rounds = race(f"delta:{tmp_path}", 5, ["0/2", "1/2", "1/2"])
+    rounds = race(f"delta:{tmp_path}", 5, ["0/2", "1/2"])
     assert all(any(record["waiting"] == 0 for record in told) for told in rounds)
     found = rows(tmp_path).groupby("batch_id")["x"].apply(list).to_dict()
     assert found == {f"run-{number}": [0] * 3 + [1] * 3 for number in range(5)}

@@ -1,12 +1,15 @@
-"""What a power cut may take: the order in which batches are forced to the disk, seen by strace."""
+"""What a power cut or a kill may take: the order in which batches reach the disk, and a kill before each step."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from mealkit_runtime.batches import find_batch
 
@@ -76,3 +79,16 @@ def test_a_delta_table_is_forced_too(tmp_path: Path) -> None:
     assert in_order == sorted(in_order)
     ours = [path for kind, path in calls if kind in ("fsync", "fdatasync") and "_delta_log" in path]
     assert len(ours) == 2, "deltalake forces nothing itself: if it does one day, say so in delta_batch.py"
+
+
+@pytest.mark.parametrize(("kind", "shards"), [("", 1), ("", 2), ("delta:", 2)])
+def test_killed_before_every_step_and_run_again(tmp_path: Path, kind: str, shards: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "kill_runs.py", f"{kind}{tmp_path}/s", str(shards)],
+        capture_output=True, text=True, timeout=240, cwd=Path(__file__).parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["steps"] >= 8
+    assert sorted(told["visible"]) == told["visible"], "nothing is visible before the commit, and all of it after"
+    assert told["visible"][0] == 0
