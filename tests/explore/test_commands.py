@@ -222,13 +222,10 @@ def test_memory_is_bounded_whatever_the_rows(tmp_path: Path) -> None:
     for rows in (200_000, 2_000_000):
         path = tmp_path / f"{rows}.parquet"
         random = np.random.default_rng(0)
-        with pq.ParquetWriter(
-            path, pa.schema([("id", pa.int64()), ("x", pa.float64()), ("word", pa.string())])
-        ) as writer:
+        with pq.ParquetWriter(path, pa.schema([("id", pa.int64()), ("x", pa.float64())])) as writer:
             for start in range(0, rows, 100_000):
                 ids = np.arange(start, start + 100_000)
-                words = np.char.add("w", random.integers(0, 10**9, 100_000).astype(str))
-                writer.write_table(pa.table({"id": ids, "x": random.normal(size=100_000), "word": words}))
+                writer.write_table(pa.table({"id": ids, "x": random.normal(size=100_000)}))
         done = subprocess.run(
             [sys.executable, "-c", PEAK, str(path)],
             env={**os.environ}, capture_output=True, text=True, check=True, timeout=250,
