@@ -10,6 +10,7 @@ import html
 import importlib.util
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -283,7 +284,10 @@ def _axes(width: float, height: float) -> Iterator[tuple[Axes, StringIO]]:
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure.add_subplot(), drawn
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            # Texts stay texts: it is the browser that needs a font with their letters.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
 def _svg(drawn: StringIO, title: str) -> str:

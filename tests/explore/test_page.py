@@ -55,6 +55,12 @@ def test_few_columns_give_a_page_too() -> None:
         assert html(profile(pd.DataFrame({"a": values}))).count("<section") == sections
 
 
+def test_letters_that_the_plots_font_lacks_are_left_to_the_browser() -> None:
+    text = html(profile(pd.DataFrame({"城市": ["上海", "上海", "$x_1$"] * 9})))
+    assert ">上海</text>" in text
+    assert ">$x_1$</text>" in text
+
+
 def test_without_matplotlib_it_is_told_before_the_work(
     mealkit: Mealkit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

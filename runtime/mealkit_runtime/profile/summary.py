@@ -102,7 +102,7 @@ def histogram(values: Any, bins: int = BINS) -> Histogram | None:
         inner = [float(value) for value in np.quantile(values, (_TAIL, 1 - _TAIL))]
     if 0 < _FAR * (inner[1] - inner[0]) < high - low:
         low, high = inner
-    if low == high or not np.isfinite(high - low) or high - low < 1e-9 * max(abs(low), abs(high)):
+    if low == high or max(-low, high) > 1e300 or high - low < 1e-9 * max(abs(low), abs(high)):
         return None
     if high - low < 2**40 and (values == np.floor(values)).all():
         width = np.ceil((high - low + 1) / bins)
