@@ -112,7 +112,7 @@ def _load(location: Location, version: str | None) -> Any:
         raise SettingsError(
             "a Delta table is read by the package deltalake, which is missing",
             where=location.uri,
-            hint="add mealkit-runtime[delta] to the recipe's dependencies",
+            hint="add deltalake to the recipe's dependencies",
         ) from None
     number = int(version) if version is not None and version.isdigit() else None
     try:

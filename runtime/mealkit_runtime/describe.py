@@ -18,6 +18,8 @@ def describe(spec: RecipeSpec) -> str:
         lines.append(f"target    {spec.target}")
     if spec.keys:
         lines.append(f"keys      {', '.join(spec.keys)}")
+    if spec.time:
+        lines.append(f"time      {spec.time}")
     if spec.metrics:
         lines.append("metrics   " + ", ".join(f"{name} ({way})" for name, way in spec.metrics.items()))
     if spec.resources:

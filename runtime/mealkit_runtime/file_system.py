@@ -172,7 +172,7 @@ def of_fsspec(kind: str) -> Any:
 
         return fsspec.filesystem(kind)
     except (ImportError, ValueError) as error:
-        needed = "mealkit-runtime[http]" if kind == HTTP else "the package that the message names"
+        needed = "fsspec[http]" if kind == HTTP else "the package that the message names"
         raise SettingsError(
             f"{kind}:// cannot be read: {error}", where=f"{kind}://", hint=f"add {needed} to the recipe's dependencies"
         ) from None

@@ -471,6 +471,7 @@ def test_a_time_window_by_the_recipes_column(
     run: Runner, churn: RecipeSpec, common: tuple[str, ...], data: Path, tmp_path: Path
 ) -> None:
     spec = replace(churn, time="day")
+    assert "time      day" in run("describe", spec=spec).out
     window = ("--since", "2026-03-01", "--until", "2026-06-01")
     arguments = ("--input", data / "events.csv", *common, "--log-format", "json", "--validation", data / "events.csv")
     outcome = run("train", *arguments, "--model", tmp_path / "m", *window, spec=spec)
