@@ -67,7 +67,10 @@ def report(result: Mapping[str, Any]) -> str:
     actual = next((curve for curve in metrics.curves if curve.name == "predicted_against_actual"), None)
     if actual is not None:
         sections.append(_residuals(actual))
-    sections += [_table(table) for table in metrics.tables]
+    for table in metrics.tables:
+        sections.append(_table(table))
+        if table.name == "confusion_matrix" and len(table.rows) > 2:
+            sections.append(_by_class(table))
     sections += _slices(metrics)
     sections += _history(result.get("history") or {})
     sections += _settings(result)
@@ -198,6 +201,21 @@ def _table(table: Table) -> Section:
             [str(row[0]) for row in table.rows], [float(row[1]) for row in table.rows], title=title, x_label="cases"
         )
     return Section(title, text, drawn, grid)
+
+
+def _by_class(matrix: Table) -> Section:
+    """What the confusion matrix says of each class alone."""
+    names = [str(row[0]) for row in matrix.rows]
+    cells = [[float(cell) for cell in row[1:]] for row in matrix.rows]
+    actual, called = [sum(row) for row in cells], [sum(column) for column in zip(*cells, strict=True)]
+    hits = [cells[place][place] for place in range(len(cells))]
+    recall, precision = (
+        [hit / count if count else None for hit, count in zip(hits, counts, strict=True)] for counts in (actual, called)
+    )
+    drawn = plot.bars(names, recall, title="Recall by class", x_label="recall (higher ↑)", points=True)
+    text = "Recall: of a class, the part that was predicted so. Precision: of those predicted so, the part that is."
+    grid = Grid(("class", "cases", "recall", "precision"), tuple(zip(names, actual, recall, precision, strict=True)))
+    return Section("By class", text, drawn, grid)
 
 
 def _slices(metrics: Metrics) -> list[Section]:

@@ -320,6 +320,32 @@ def test_odd_results_are_reported_too() -> None:
         assert "While training: loss" in text
 
 
+def test_many_classes_are_told_apart() -> None:
+    from mealkit_runtime.report import report
+
+    columns = ["actual", "predicted a", "predicted b", "predicted c"]
+    table = {"name": "confusion_matrix", "columns": columns, "rows": [["a", 8, 2, 0], ["b", 1, 9, 0], ["c", 0, 0, 0]]}
+    text = report({"recipe": {"name": "r"}, "metrics": {"metrics": [], "tables": [table]}})
+    assert 'aria-label="Recall by class"' in text
+    assert '<td>a</td><td class="number">10</td><td class="number">0.8</td><td class="number">0.888889</td>' in text
+    assert '<td>c</td><td class="number">0</td><td class="number"></td><td class="number"></td>' in text
+
+
+def test_a_report_that_cannot_be_drawn_is_told_before_the_work(
+    run: Runner, data: Path, model: Path, common: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    report = tmp_path / "report.html"
+    outcome = run("evaluate", "--input", data / "events.csv", *common, "--model", model, "--report", report, *JSON)
+    assert outcome.code == 2
+    assert "add matplotlib to the recipe's dependencies" in outcome.error["hint"]
+    assert outcome.result["metrics"] is None
+    assert not report.exists()
+
+
 def need_browser() -> None:
     if shutil.which(PROGRAM) is None:
         pytest.skip(f"{PROGRAM} is not installed")
