@@ -190,9 +190,9 @@ def compare(models: Sequence[Judged], *, allow_different_data: bool = False) -> 
             )
         if why:
             notes.append(f"{other.name} was judged on other data than {first.name}: {why}")
-        elif first.cases and other.cases and first.cases.get("cases") != other.cases.get("cases"):
-            count, others = first.cases.get("cases"), other.cases.get("cases")
-            notes.append(f"of the same data, {first.name} was judged on {count:,} cases and {other.name} on {others:,}")
+        elif first.cases.get("digest") != other.cases.get("digest"):
+            counts = " and ".join(f"{one.cases.get('cases', 'unknown')}" for one in (first, other))
+            notes.append(f"of the same data, other cases were judged: {counts} of {first.name} and {other.name}")
     known = [{metric.name: metric.direction for metric in model.metrics} for model in models]
     common = [m for m in first.metrics if all(names.get(m.name) == m.direction for names in known)]
     if not common:
@@ -261,6 +261,9 @@ def _tolerance(text: str, value: float, limit: str) -> float:
 
 def _different(first: Judged, other: Judged) -> str:
     """Why two judgements are of different data; empty: they are of the same."""
+    targets = (first.cases.get("target"), other.cases.get("target"))
+    if targets[0] != targets[1] and None not in targets:
+        return f"the targets are {targets[0]!r} and {targets[1]!r}"
     digests = (first.cases.get("digest"), other.cases.get("digest"))
     if digests[0] and digests[0] == digests[1]:
         return ""

@@ -129,7 +129,7 @@ def silent(context: Context[Any]) -> Context[Any]:
 
 
 def describe_cases(data: Data) -> dict[str, object]:
-    """What tells the judged cases from others: how many there are, and a digest of their keys and targets in order.
+    """What tells the judged cases from others: number, target's name, and a digest of keys and targets in order.
 
     It does not depend on the file format, on how a column of numbers was typed, or on the features.
     """
@@ -146,7 +146,8 @@ def describe_cases(data: Data) -> dict[str, object]:
             plain = column.astype("str")
         total.update(f"{name}\0".encode())
         total.update(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())
-    return {"cases": len(data), "digest": f"sha256:{total.hexdigest()}"}
+    target = None if data.target.name is None else str(data.target.name)
+    return {"cases": len(data), "target": target, "digest": f"sha256:{total.hexdigest()}"}
 
 
 class _Nobody:

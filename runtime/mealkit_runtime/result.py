@@ -28,7 +28,7 @@ class RunResult:
         rows_read: Rows of the main dataset that were read.
         rows_scored: Rows that the batch got.
         metrics: As :meth:`mealkit.Metrics.to_json` gives them.
-        judged: What tells the judged cases from others: ``cases``, their number, and a ``digest``.
+        judged: What tells the judged cases from others: ``cases``, their number, ``target``, ``digest``.
         model: Directory and digest of the model that was written or used; ``artifact``: the digest of its files alone.
         history: What the training logged, ``{metric: [[step, value], …]}``, thinned to 500 values a metric.
         training: Where the training began (``resumed``, ``warm_start``), how many checkpoints it saved, and what its

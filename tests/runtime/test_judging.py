@@ -187,6 +187,23 @@ def test_the_same_cases_in_other_files_are_the_same_data(
     assert (status, err) == (0, "")
 
 
+def test_other_targets_and_other_cases_of_the_same_files(
+    judged: dict[str, Path], mealkit: Mealkit, tmp_path: Path
+) -> None:
+    file, result = tmp_path / "r.json", read(judged["good"])
+    assert result["judged"]["target"] == "left"
+    result["judged"] |= {"target": "stayed", "digest": "sha256:x"}
+    file.write_text(json.dumps(result))
+    status, _, err = mealkit("compare", judged["good"], file)
+    assert (status, "the targets are 'left' and 'stayed'" in err) == (3, True)
+    result["judged"] |= {"target": "left", "cases": 7}
+    file.write_text(json.dumps(result))
+    status, out, err = mealkit("compare", judged["good"], file)
+    assert status == 0
+    assert "other cases were judged: 120 and 7" in err
+    assert "each model's own interval" in out
+
+
 def test_models_that_training_judged(judged: dict[str, Path], mealkit: Mealkit, tmp_path: Path) -> None:
     copy = tmp_path / "again"
     shutil.copytree(judged["model"], copy)
