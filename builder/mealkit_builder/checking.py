@@ -67,6 +67,12 @@ def _specification(project: Project) -> str:
                 where=f"{project.file}: tool.mealkit.keys",
                 hint=f"add it to {project.components[side]}",
             )
+    if spec.objective is not None and spec.objective not in spec.metrics:
+        raise ProjectError(
+            f"the objective {spec.objective!r} is no metric of the recipe",
+            where=f"{project.file}: tool.mealkit.objective",
+            hint=f"its metrics: {', '.join(spec.metrics) or 'none; declare yours under [tool.mealkit.metrics]'}",
+        )
     return f"{len(fields)} hyperparameters, {len(spec.metrics)} metrics"
 
 
@@ -90,4 +96,8 @@ def _component(project: Project, role: str, reference: str) -> str:
         if role in ("loader", "trainer", "evaluator", "scorer", "saver"):
             with author_code(f"{reference}()"):
                 cls()
+        if role == "hyperparameters":
+            from mealkit.space import dimensions
+
+            dimensions(cls)  # a marker for trials that does not fit its field is told here, and not by the first search
     return reference

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mealkit.errors import DataError, MealkitError, ModelError, RecipeError, SettingsError
+from mealkit.errors import DataError, MealkitError, ModelError, RecipeError, SettingsError, storage_error
 from mealkit.hyperparameters import Hyperparameters, secret_fields
-from mealkit.metrics import Direction
 from mealkit.recipe import need_evaluator
 from mealkit.space import dimensions
 
 from . import model as models
 from .files import write_atomic
 from .material import Material, gather, identity, make_context, prepare
+from .objective import find_objective, objective_value
 from .run import Run
 from .study import Claim, Plan, Study
 from .train import finish, fit, load, training_facts, with_checkpoints
 
 if TYPE_CHECKING:
     from mealkit.context import Context
-    from mealkit.spec import RecipeSpec
 
 JOURNAL = "trials.journal"
 TRIALS = "trials.jsonl"
 NOTES = "notes.json"
-
-_MAIN = {
-    "classification": "log_loss",
-    "regression": "rmse",
-    "clustering": "silhouette",
-    "ranking": "ndcg_at_10",
-}
 
 
 def search(run: Run) -> None:
@@ -65,6 +57,7 @@ def search(run: Run) -> None:
             hint="give fields bounds (ge, le) or choices (Literal, bool), and do not --set all of them",
         )
     material = gather(run)
+    need_evaluator(material.recipe)
     fixed = {name: value for name, value in run.found["hyperparameters"].items() if name in config.given}
     plan = Plan(
         name=config.run_id,
@@ -125,7 +118,7 @@ class Trials:
         try:
             with self.study.alive(claim):
                 metrics = self._train(claim, record)
-            value = _value(metrics, self.study.plan.objective)
+            value = objective_value(metrics, self.study.plan.objective)
             record |= {"metrics": {one["name"]: one["value"] for one in metrics}, "seconds": _since(begun)}
             self.study.complete(claim, value, record)
             over = True
@@ -164,10 +157,12 @@ class Trials:
             raise SettingsError(
                 "trials cannot be compared without validation data", where="validation", hint="add --validation URI"
             )
-        (own / models.ARTIFACT).mkdir(parents=True, exist_ok=True)
+        with _disk(own):
+            (own / models.ARTIFACT).mkdir(parents=True, exist_ok=True)
         model = fit(run, material.recipe, data, validation, context, own / models.ARTIFACT)
         notes = {"history": context.history.to_json(), "training": training_facts(material, context, checkpoints)}
-        (own / NOTES).write_text(json.dumps(notes), encoding="utf-8")
+        with _disk(own):
+            (own / NOTES).write_text(json.dumps(notes), encoding="utf-8")
         evaluator = need_evaluator(material.recipe)
         with run.author(f"{type(evaluator).__name__}.evaluate"):
             found: list[dict[str, Any]] = evaluator.evaluate(validation, model, context).to_json()["metrics"]
@@ -199,7 +194,7 @@ class Trials:
         run.reporter.progress(done, plan.count, "trial")
         if run.config.outputs is not None:
             lines = "".join(json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in records)
-            with run.stopper.shielded():
+            with run.stopper.shielded(), _disk(run.config.outputs):
                 write_atomic(run.config.outputs / TRIALS, run.reporter.redact(lines))
 
     def place_best(self) -> None:
@@ -239,7 +234,7 @@ class Trials:
 
     def _compare(self, best: Mapping[str, Any]) -> None:
         metrics = self.run.found.get("metrics") or {"metrics": []}
-        value = _value(metrics["metrics"], self.study.plan.objective)
+        value = objective_value(metrics["metrics"], self.study.plan.objective)
         if value != best["value"]:
             self.run.warn(
                 f"trial {best['number']} had {self.study.plan.objective} {best['value']:.6g}; "
@@ -284,7 +279,8 @@ class Trials:
         if self.run.config.outputs is None:
             return None
         folder = self.run.config.outputs / f"trial-{rank:04d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        with _disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
@@ -309,28 +305,6 @@ class _Pruning:
         # All points: those of a resumed trial come from its checkpoint.
         if self.study.report(self.claim, [*self.context.history.points(name), (step, value)]):
             raise _Pruned
-
-
-def find_objective(spec: RecipeSpec, wanted: str | None) -> tuple[str, Direction]:
-    """The metric that trials are compared by, and its better direction.
-
-    Raises:
-        SettingsError: the recipe has no such metric, or none is named and its kind has no main one.
-    """
-    names = ", ".join(spec.metrics) or "none is declared under [tool.mealkit.metrics]"
-    name = wanted or spec.objective
-    if name is None:
-        main = _MAIN.get(spec.kind)
-        name = main if main in spec.metrics else next(iter(spec.metrics), None) if len(spec.metrics) == 1 else None
-    if name is None:
-        raise SettingsError(
-            f"trials of a recipe of kind {spec.kind!r} need an objective",
-            where="objective",
-            hint=f"add --objective METRIC, or write objective under [tool.mealkit]; metrics: {names}",
-        )
-    if name not in spec.metrics:
-        raise SettingsError(f"the recipe has no metric {name!r}", where="objective", hint=f"its metrics: {names}")
-    return name, spec.metrics[name]
 
 
 def _run_all(trials: Trials, storage: str | None) -> None:
@@ -374,20 +348,12 @@ def _existed(run: Run) -> bool:
     return True
 
 
-def _value(metrics: list[dict[str, Any]], objective: str) -> float:
-    """The objective's value.
-
-    Raises:
-        RecipeError: the evaluator gave none, or it is not a number.
-    """
-    value = next((one["value"] for one in metrics if one["name"] == objective), None)
-    if value is None or not math.isfinite(value):
-        raise RecipeError(
-            f"the evaluation gave no value of {objective}",
-            where="objective",
-            hint="is it defined for the validation data? choose another --objective",
-        )
-    return float(value)
+@contextlib.contextmanager
+def _disk(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, "keeping a trial", where) from error
 
 
 def _plain(value: Any) -> Any:

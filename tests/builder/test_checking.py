@@ -81,6 +81,18 @@ def test_a_key_that_is_no_column_is_told(root: Path) -> None:
     assert error.hint == "add it to tiny.settings:Score"
 
 
+def test_what_trials_could_not_use_is_told(root: Path) -> None:
+    edit(
+        root,
+        "tiny/settings.py",
+        "Field(0.1, ",
+        "Field(0.1, json_schema_extra=mealkit.search(low=-5, high=9, log=True), ",
+    )
+    assert "hyperparameter 'rate' " in errors(root)["hyperparameters"].message
+    edit(root, "pyproject.toml", "[tool.mealkit]\n", '[tool.mealkit]\nobjective = "profit"\n')
+    assert "the objective 'profit' is no metric" in errors(root)["specification"].message
+
+
 def test_a_class_of_another_kind_is_told(root: Path) -> None:
     edit(root, "pyproject.toml", "tiny.model:Trainer", "tiny.settings:Score")
     assert "is not a subclass of mealkit.Trainer" in errors(root)["trainer"].message

@@ -66,6 +66,27 @@ class TestMounts:
         with pytest.raises(UnreadableDataError):
             plan_mounts("score", ["--model", "model"], folder)
 
+    def test_train_goes_on(self, folder: Path) -> None:
+        arguments = [
+            "--checkpoint-dir",
+            "state",
+            "--resume",
+            "--warm-start",
+            "parts",
+            "--trial-storage",
+            "shared/study",
+        ]
+        mounted = plan_mounts("train", arguments, folder)
+        assert mounted.arguments == (
+            "--checkpoint-dir", "/mnt/mealkit/output/0/state", "--resume", "--warm-start", "/mnt/mealkit/input/1/parts",
+            "--trial-storage", "/mnt/mealkit/output/2/shared/study",
+        )  # fmt: skip
+        assert [(mount.source, mount.read_only) for mount in mounted.mounts] == [
+            (folder / "state", False), (folder / "parts", True), (folder / "shared", False),
+        ]  # fmt: skip
+        database = ["--trial-storage", "postgresql://host/trials"]
+        assert plan_mounts("train", database, folder).arguments == tuple(database)
+
     def test_glob_brings_its_folder(self, folder: Path) -> None:
         mounted = plan_mounts("train", ["--input", "parts/*.csv"], folder)
         assert mounted.arguments == ("--input", "/mnt/mealkit/input/0/parts/*.csv")
