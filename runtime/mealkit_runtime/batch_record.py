@@ -129,4 +129,5 @@ def digest_of(file: BinaryIO) -> tuple[int, str]:
 
 def merged_input(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a batch of several shards was made from: as each of them says, but for the rows, which add up."""
-    return {**inputs[0], "rows": sum(int(facts.get("rows") or 0) for facts in inputs)}
+    counts = {name: sum(int(facts.get(name) or 0) for facts in inputs) for name in ("rows", "rows_used")}
+    return {**inputs[0], **counts}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import re
 import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
+from pydantic import AwareDatetime, BaseModel, NaiveDatetime
 from pydantic.fields import FieldInfo
 
 from mealkit.errors import ProjectError
@@ -39,6 +41,9 @@ class Column:
         multiple_of: Every value is a multiple of it.
         min_length, max_length: Bounds of a text's length in characters.
         pattern: A regular expression found in every text.
+        engine: What reads the pattern: pydantic's ``rust-regex`` or ``python-re``.
+        finite: Neither infinite nor NaN.
+        zone: Whether times must have a zone (True) or must have none (False); None: either.
     """
 
     name: str
@@ -54,7 +59,10 @@ class Column:
     multiple_of: Any = None
     min_length: int | None = None
     max_length: int | None = None
-    pattern: str | None = None
+    pattern: str | re.Pattern[str] | None = None
+    engine: str = "rust-regex"
+    finite: bool = False
+    zone: bool | None = None
 
     @property
     def article(self) -> str:
@@ -78,13 +86,42 @@ def columns_of(model: type[Row]) -> tuple[Column, ...]:
         ProjectError: a field has a type or rule that cannot be checked by column.
     """
     decorators = model.__pydantic_decorators__
-    if decorators.field_validators or decorators.model_validators or decorators.validators:
+    functions = (
+        decorators.field_validators or decorators.model_validators or decorators.validators
+    ) or decorators.root_validators
+    if functions or model.model_post_init is not BaseModel.model_post_init:
         raise ProjectError(
             f"the row schema {model.__name__} has validator functions, which are not run for each row",
             where=f"{model.__module__}:{model.__name__}",
             hint="declare ranges, patterns and choices with mealkit.Field; check the rest in DataLoader.prepare",
         )
+    if model.model_config.get("extra") == "forbid":
+        raise ProjectError(
+            f"the row schema {model.__name__} forbids other columns, which a dataset may have",
+            where=f"{model.__module__}:{model.__name__}",
+            hint="leave extra='forbid' out of model_config: columns that are not declared are not read",
+        )
+    for option, plain in _PLAIN.items():
+        if model.model_config.get(option, plain) not in (plain, None):
+            raise ProjectError(
+                f"the row schema {model.__name__} sets {option}, which is not done for each row",
+                where=f"{model.__module__}:{model.__name__}",
+                hint="leave it out of model_config; change values in DataLoader.prepare",
+            )
     return tuple(_column(model, name, info) for name, info in model.model_fields.items())
+
+
+_PLAIN: dict[str, Any] = {
+    "strict": False,
+    "str_strip_whitespace": False,
+    "str_to_lower": False,
+    "str_to_upper": False,
+    "str_min_length": 0,
+    "str_max_length": None,
+    "coerce_numbers_to_str": False,
+    "alias_generator": None,
+}
+"""What pydantic's configuration may say of a row schema: only what a check by column keeps true."""
 
 
 def _column(model: type[Row], name: str, info: FieldInfo) -> Column:
@@ -94,7 +131,12 @@ def _column(model: type[Row], name: str, info: FieldInfo) -> Column:
             f"the column {name!r} has an alias", where=where, hint="name the field as the dataset names the column"
         )
     plain, nullable, nested = _unwrap(info.annotation)
-    column = Column(name, nullable=nullable)
+    column = Column(
+        name,
+        nullable=nullable,
+        engine=model.model_config.get("regex_engine", "rust-regex"),
+        finite=not model.model_config.get("allow_inf_nan", True),
+    )
     if not info.is_required():
         column = replace(column, required=False, default=info.get_default(call_default_factory=True))
     if isinstance(plain, type) and issubclass(plain, enum.Enum):
@@ -103,6 +145,8 @@ def _column(model: type[Row], name: str, info: FieldInfo) -> Column:
         column = _with_choices(column, typing.get_args(plain), where)
     elif plain in KINDS:
         column = replace(column, kind=KINDS[plain])
+    elif plain in (AwareDatetime, NaiveDatetime):
+        column = replace(column, kind="datetime", zone=plain is AwareDatetime)
     elif plain is not Any:
         raise ProjectError(
             f"the column {name!r} has the type {plain!r}, which a dataset's column cannot have",
@@ -148,17 +192,26 @@ def _with_choices(column: Column, values: tuple[Any, ...], where: str) -> Column
 
 
 _BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+_TEXT = ("min_length", "max_length", "pattern")
+_NUMBER = ("multiple_of",)
+_NOT_BY_COLUMN = (
+    *("strict", "strip_whitespace", "to_lower", "to_upper", "max_digits", "decimal_places", "coerce_numbers_to_str"),
+    *("func", "__get_pydantic_core_schema__"),
+)
 
 
 def _with_rule(column: Column, rule: Any, where: str) -> Column:
     """``column`` with one piece of pydantic's metadata (annotated_types, or a general one with many attributes)."""
     found = {name: getattr(rule, name) for name in _BOUNDS if getattr(rule, name, None) is not None}
-    if "pattern" in found and not isinstance(found["pattern"], str):
-        found["pattern"] = found["pattern"].pattern
-    if not found and (hasattr(rule, "func") or hasattr(rule, "__get_pydantic_core_schema__")):
+    odd = [name for name in found if name in _TEXT and column.kind != "str"]
+    odd += [name for name in found if name in _NUMBER and column.kind not in ("int", "float")]
+    odd += [name for name in found if column.kind in ("bool", "any")]
+    if odd or hasattr(rule, "tz") or any(getattr(rule, name, None) for name in _NOT_BY_COLUMN):
         raise ProjectError(
             f"the column {column.name!r} has a rule that cannot be checked by column: {rule!r}",
             where=where,
-            hint="declare ranges, patterns and choices with mealkit.Field",
+            hint="declare ranges, patterns and choices with mealkit.Field, of a type that has them",
         )
+    if getattr(rule, "allow_inf_nan", None) is not None:
+        found["finite"] = not rule.allow_inf_nan
     return replace(column, **found)

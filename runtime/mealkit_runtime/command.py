@@ -212,7 +212,7 @@ def _run(
         run = Run(spec, config, reporter, stopper, environment, clock, found={"started": started})
         facts.pop("started")
         stopper.last_words = last_words
-        with _quiet_stdout(reporter), _logging(reporter):
+        with _quiet_stdout(reporter), _logging(reporter), run.keeping_bad_rows():
             _mode(mode)(run)
         return finish(None)
     except MealkitError as error:

@@ -16,9 +16,10 @@ from mealkit.errors import SettingsError
 from mealkit.spec import RecipeSpec
 
 from .events import FORMATS
+from .file_system import resolve as locate
 from .file_system import redact
 from .query import EVERYTHING, Query, make_query
-from .setting import BY_NAME, DEFAULT_BATCH_ROWS, GROUPINGS, SCORE, SETTINGS, TRAIN
+from .setting import BY_NAME, DEFAULT_BATCH_ROWS, EVALUATE, GROUPINGS, POLICIES, SCORE, SETTINGS, TRAIN
 from .shard import Shard, job_name, parse_shard
 
 _NAMED_INPUT = re.compile(r"([A-Za-z_]\w*)=(.*)\Z", re.DOTALL)
@@ -55,6 +56,9 @@ class RunConfig:
     workers: int = 1
     unordered: bool = False
     group: str = "auto"
+    on_bad_rows: str = "fail"
+    quarantine: Path | None = None
+    max_bad_rows: int | float | None = None
     outputs: Path | None = None
     checkpoint_dir: Path | None = None
     resume: bool = False
@@ -143,6 +147,7 @@ def resolve(
         workers=0 if sources.find("workers") == "auto" else sources.whole("workers", 1, 0, 1024),
         unordered=sources.switch("unordered"),
         group=sources.choice("group", GROUPINGS),
+        **_bad_rows(sources, output or model),
         outputs=sources.path("outputs"),
         checkpoint_dir=sources.path("checkpoint_dir"),
         resume=sources.switch("resume"),
@@ -261,6 +266,49 @@ class _Sources:
         if str(value).lower() in ("0", "false", "no", "off"):
             return False
         raise SettingsError(f"{name} cannot be {value!r}", where=name, hint="use true or false")
+
+
+def _bad_rows(sources: _Sources, beside: str) -> dict[str, Any]:
+    """The settings of bad rows; ``beside`` is what the run writes, or to evaluate reads."""
+    policy = sources.text("on_bad_rows") or "fail"
+    if policy not in POLICIES:
+        hint = _nearest(policy, POLICIES, "use one of")
+        raise SettingsError(f"bad rows cannot be treated as {policy!r}", where="on_bad_rows", hint=hint)
+    folder = sources.text("quarantine")
+    if folder is not None and policy != "quarantine":
+        raise SettingsError(
+            f"a quarantine is named, but bad rows {'are skipped' if policy == 'skip' else 'fail the run'}",
+            where="quarantine",
+            hint="add --on-bad-rows quarantine, or leave --quarantine out",
+        )
+    if folder is None and policy == "quarantine":
+        if sources.mode == EVALUATE or re.match(r"[A-Za-z][\w.+-]+:", beside):
+            raise SettingsError(
+                "no folder is named for the quarantine", where="quarantine", hint="add --quarantine DIR, a local folder"
+            )
+        folder = f"{beside.rstrip('/')}.quarantine"
+    quarantine = None if folder is None else locate(folder, "quarantine").local
+    if folder is not None and quarantine is None:
+        raise SettingsError("a quarantine must be a local folder", where="quarantine", hint="use a path or file://")
+    return {"on_bad_rows": policy, "quarantine": quarantine, "max_bad_rows": _most(sources.find("max_bad_rows"))}
+
+
+def _most(value: Any) -> int | float | None:
+    """A number of rows (int), or a fraction of them (float)."""
+    if value is None:
+        return None
+    try:
+        number: int | float | None = (float(value) if "." in value else int(value)) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    whole = isinstance(number, int) and not isinstance(number, bool) and number >= 0
+    if not whole and not (isinstance(number, float) and 0 <= number <= 1):
+        raise SettingsError(
+            f"max_bad_rows cannot be {value!r}",
+            where="max_bad_rows",
+            hint="use a whole number of rows, or a fraction of them, such as 0.01",
+        )
+    return number
 
 
 def _config(name: str) -> dict[str, Any]:

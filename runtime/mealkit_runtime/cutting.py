@@ -13,6 +13,7 @@ from .run import Run
 from .stream import Scattered, batches
 
 if TYPE_CHECKING:
+    from .bad_row import BadRows
     from .schema import Schema
 
 
@@ -24,16 +25,18 @@ class Batches:
         source: The dataset.
         schema: What the tables conform to.
         together: The column whose equal values stay in one batch.
+        bad_rows: The ledger of rows that the schema refuses.
 
     Raises:
         SettingsError: the dataset is to be sorted, and there is no engine for that.
     """
 
-    def __init__(self, run: Run, source: Source, schema: Schema, together: str | None) -> None:
+    def __init__(self, run: Run, source: Source, schema: Schema, together: str | None, bad_rows: BadRows) -> None:
         self._run = run
         self._source = source
         self._schema = schema
         self._together = together
+        self._bad_rows = bad_rows
         self._rows = run.config.batch_rows
         self._sorter: Sorter | None = None
         if together is not None and run.config.group == "engine" and not has_engine():
@@ -63,17 +66,21 @@ class Batches:
             assert self._together is not None
             with temporary_folder(self._run.stopper) as folder:
                 self._sorter = Sorter(self._together, self._rows, folder)
-                tables = self._sorter.sort(pieces(self._source, self._schema, self._rows))
+                tables = self._sorter.sort(self._all())
                 # What the engine gives stands together; it need not be looked at again.
                 yield from batches(tables, self._rows, self._together, lambda: (), self._source.uri)
             return
-        tables = pieces(self._source, self._schema, self._rows)
-        yield from batches(tables, self._rows, self._together, self._column, self._source.uri)
+        yield from batches(self._all(), self._rows, self._together, self._column, self._source.uri)
+
+    def _all(self) -> Iterator[Any]:
+        return pieces(self._source, self._schema, self._rows, self._bad_rows)
 
     def _column(self) -> Iterator[Any]:
-        """Only the column by which rows stand together."""
+        """The column by which rows stand together, of the same rows."""
         from .schema import Schema
 
+        if self._bad_rows.policy != "fail":  # which rows are left out depends on all columns
+            return pieces(self._source, self._schema, self._rows, self._bad_rows.again())
         columns = tuple(column for column in self._schema.columns if column.name == self._together)
         return pieces(self._source, Schema(columns, open=False), self._rows)
 

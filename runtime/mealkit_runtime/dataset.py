@@ -18,6 +18,7 @@ from .query import EVERYTHING, Query
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .bad_row import BadRows
     from .schema import Schema
 
 
@@ -79,8 +80,14 @@ def locate(uri: str, query: Query = EVERYTHING) -> Source:
     return Source(location.uri, list_files(location), query)
 
 
-def pieces(source: Source, schema: Schema, piece_rows: int) -> Iterator[Any]:
+def pieces(source: Source, schema: Schema, piece_rows: int, bad_rows: BadRows | None = None) -> Iterator[Any]:
     """Conformed Arrow tables of what is asked of a dataset, in order; their sizes are the format's affair.
+
+    Args:
+        source: The dataset.
+        schema: What it must hold.
+        piece_rows: About so many rows at once.
+        bad_rows: The ledger of rows that the schema refuses; None: the first one is an error.
 
     Raises:
         SchemaError: a column or value is not what the schema says.
@@ -88,20 +95,21 @@ def pieces(source: Source, schema: Schema, piece_rows: int) -> Iterator[Any]:
         UnreadableDataError: a file is truncated, or not of its format.
         UnreachableError: the storage broke off.
     """
-    from .schema import conform
+    from .sieve import Sieve
 
+    sieve = Sieve(schema, bad_rows)
     for file, row, table, text in chosen(source, schema, piece_rows):
-        yield conform(table, schema, file.name, row, text=text)
+        yield sieve.sift(table, file.name, row, text=text)
 
 
 def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[DataFile, Any, Any, bool]]:
     """What :func:`pieces` conforms: ``(file, number of the first row in it, table, whether the format has no types)``.
 
-    Where rows were left out, the second is :class:`~mealkit_runtime.selection.RowNumbers`.
+    Where rows were left out, the second is an array of the rows' numbers.
     """
     from . import reading
     from .partition import Partitions
-    from .selection import RowNumbers, Selection
+    from .selection import Selection
 
     total = None
     if isinstance(source.query.sample, int):
@@ -120,7 +128,7 @@ def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[Da
                 table = partitions.add(table, file)
                 table, numbers = selection.choose(table, file, row, text=text)
                 if len(table) or numbers is None:
-                    yield file, row if numbers is None else RowNumbers(numbers), selection.project(table), text
+                    yield file, row if numbers is None else numbers, selection.project(table), text
                 if selection.done():
                     return
 
@@ -136,10 +144,11 @@ def _count(source: Source, schema: Schema, piece_rows: int) -> int:
     return sum(len(table) for _, _, table, _ in chosen(bare, Schema(asked, open=False), piece_rows))
 
 
-def read_table(source: Source, schema: Schema) -> tuple[Any, Schema]:
+def read_table(source: Source, schema: Schema, bad_rows: BadRows | None = None) -> tuple[Any, Schema]:
     """A whole dataset as one Arrow table, and its schema with the types that were found of undeclared columns.
 
     Raises:
+        BadRowsError: more rows are bad than ``bad_rows`` allows.
         EmptyDataError: there is no row.
         SchemaError: a column or value is not what the schema says.
         UnreadableDataError: a file is truncated, or not of its format.
@@ -149,7 +158,9 @@ def read_table(source: Source, schema: Schema) -> tuple[Any, Schema]:
     from .convert import infer
     from .schema import Schema, describe_columns, recorded_column
 
-    tables = list(pieces(source, schema, 1 << 20))
+    tables = list(pieces(source, schema, 1 << 20, bad_rows))
+    if bad_rows is not None:
+        bad_rows.settle(sum(map(len, tables)), source.uri)
     if not sum(map(len, tables)):
         raise empty(source)
     try:
@@ -167,7 +178,8 @@ def read_table(source: Source, schema: Schema) -> tuple[Any, Schema]:
     table = table.combine_chunks()
     found = describe_columns(table)
     rest = tuple(recorded_column(name, facts, required=True) for name, facts in found.items() if name not in declared)
-    return table, Schema((*(c for c in schema.columns if c.name in declared), *rest), schema.open)
+    columns = (*(column for column in schema.columns if column.name in declared), *rest)
+    return table, Schema(columns, schema.open, schema.unique)
 
 
 def read_all(source: Source, schema: Schema) -> tuple[pd.DataFrame, Schema]:

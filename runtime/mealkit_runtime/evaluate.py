@@ -44,9 +44,9 @@ def evaluate(run: Run) -> None:
         schema = schema_of(recipe.input, required, (*optional, *extra), seen)
     model = run.load_model(recipe, stored)
     with run.stage("read") as notes:
-        frame = to_frame(*read_table(source, schema))
+        frame = to_frame(*read_table(source, schema, bad_rows=run.bad_rows()))
         run.describe_input(source, whole=True)
-        run.found["rows_read"] = notes["rows"] = len(frame)
+        notes["rows"] = len(frame)
         inputs = run.read_inputs(recipe, further)
     context = run.context(hyperparameters, inputs)
     with run.stage("prepare") as notes, run.stopper.patient():
@@ -61,6 +61,7 @@ def evaluate(run: Run) -> None:
     run.keep_metrics(_judge(run, evaluator, frame, data, model, context))
     if run.config.report is not None:
         _write_report(run)
+    run.commit_bad_rows()
 
 
 def _judge(

@@ -83,17 +83,17 @@ def gather(run: Run) -> Material:
     required = () if together is None else (together,)
     schema = schema_of(recipe.input, required, tuple(wanted))
     with run.stage("read") as notes:
-        table, found = read_table(source, schema)
+        table, found = read_table(source, schema, bad_rows=run.bad_rows())
         columns = describe_columns(table)
         frame = to_frame(table, found)
         del table
         run.describe_input(source, whole=True)
-        run.found["rows_read"] = notes["rows"] = len(frame)
+        notes["rows"] = len(frame)
         inputs = run.read_inputs(recipe, further)
         other = None
         if judged is not None:
             again = schema_of(recipe.input, required, tuple(wanted), columns)
-            other = to_frame(*read_table(judged, again))
+            other = to_frame(*read_table(judged, again, bad_rows=run.bad_rows(main=False)))
     data = {"input": str(run.found["input"]["fingerprint"])}
     if config.checkpoint_dir is not None or config.trials is not None:  # else nobody asks
         named = {**further, **({} if judged is None else {"validation": judged})}

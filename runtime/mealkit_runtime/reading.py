@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mealkit.errors import EmptyDataError, MealkitError, SchemaError, UnreadableDataError
 
+from .convert import MixedType, json_value
 from .data_file import DataFile, compression_of
 from .file_system import trouble
 from .nested import flat_names, flatten
@@ -312,34 +313,32 @@ def _object(line: str, number: int, file: DataFile) -> dict[str, Any]:
 
 
 def _values(rows: list[dict[str, Any]], name: str, column: Any, path: str, first: int) -> Any:
-    values = [row.get(name) for row in rows]
-    try:
-        return pa.chunked_array([pa.array(values)])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        pass
+    default = None if column is None or column.required else json_value(column.default)
+    values = [row.get(name, default) for row in rows]
+    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        found = pa.chunked_array([pa.array(values)])
+        # Whole numbers must not become floats because others are some.
+        if (
+            column is None
+            or column.kind != "int"
+            or not pa.types.is_floating(found.type)
+            or int not in map(type, values)
+        ):
+            return found
     # The values are of several types. Numbers with and without a point go together; nothing else does.
+    if column is not None and column.kind != "any":
+        texts = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+        return pa.chunked_array([pa.ExtensionArray.from_storage(MixedType(), texts)])
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float}:
         return pa.chunked_array([pa.array([None if value is None else float(value) for value in values])])
-    kind = "any" if column is None else column.kind
-    good = _JSON_TYPES.get(kind, tuple(kinds)[:1])
-    odd = next((i for i, value in enumerate(values) if value is not None and type(value) not in good), 0)
-    wanted = "of another type than others" if kind == "any" else f"not {column.article}"
+    good = next(type(value) for value in values if value is not None)
+    odd = next((i for i, value in enumerate(values) if value is not None and type(value) is not good), 0)
     raise SchemaError(
-        f"the column {name!r} is {json.dumps(values[odd])[:40]}, which is {wanted}",
+        f"the column {name!r} is {json.dumps(values[odd])[:40]}, which is of another type than others",
         where=f"{path}, row {first + odd:,}, column {name}",
         hint="write one type of value in a column",
     )
-
-
-_JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "datetime": (str,),
-    "date": (str,),
-    "bool": (bool,),
-    "int": (int, float),
-    "float": (int, float),
-}
 
 
 def _refuse_binary(file: DataFile, text: str) -> None:

@@ -25,7 +25,12 @@ class RunResult:
         started: When it began, UTC in ISO 8601.
         seconds: Durations by stage, and their ``total``.
         input: URI, number of files and fingerprint of the main dataset.
-        rows_read: Rows of the main dataset that were read.
+        rows_read: Rows of the main dataset that were read: those that were used, skipped and put into quarantine.
+        rows_used: Rows that the recipe got; it may drop some, or make one case of several.
+        rows_skipped: Bad rows that were left out.
+        rows_quarantined: Bad rows that were left out and kept.
+        bad_rows: How many were bad, by column and rule.
+        quarantine: The folder in which bad rows are kept.
         rows_scored: Rows that the batch got.
         metrics: As :meth:`mealkit.Metrics.to_json` gives them.
         judged: What tells the judged cases from others: ``cases``, their number, ``target``, ``digest``.
@@ -52,6 +57,11 @@ class RunResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     input: Mapping[str, object] | None = None
     rows_read: int | None = None
+    rows_used: int | None = None
+    rows_skipped: int | None = None
+    rows_quarantined: int | None = None
+    bad_rows: Mapping[str, Mapping[str, int]] | None = None
+    quarantine: str | None = None
     rows_scored: int | None = None
     metrics: Mapping[str, Any] | None = None
     judged: Mapping[str, object] | None = None
@@ -81,6 +91,10 @@ class RunResult:
             told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
             shown = ", ".join(f"{name} {value}" for name, value in (best.get("hyperparameters") or {}).items())
             lines.append(f"  trials       {told}" + (f"; best: {best['number']} with {shown}" if best else ""))
+        bad = (self.rows_skipped or 0) + (self.rows_quarantined or 0)
+        if bad:
+            where = f"kept in {self.quarantine}" if self.quarantine else "skipped"
+            lines.append(f"  bad rows     {bad:,} of {self.rows_read or 0:,}, {where}")
         if self.model is not None:
             lines.append(f"  model        {self.model['directory']}  {self.model['digest'][:19]}")
         if self.batch is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.metadata
 import logging
@@ -30,6 +31,9 @@ from .stop import Stopper
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .bad_row import BadRows
+    from .quarantine import Quarantine
+
 _LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "skops", "pydantic")
 _MODULES = {"scikit-learn": "sklearn"}
 
@@ -40,6 +44,7 @@ class Run:
 
     Attributes:
         found: What is known for the result so far, by the names of :class:`~mealkit_runtime.result.RunResult`.
+        helps: Another process of the run tells what becomes of bad rows.
     """
 
     spec: RecipeSpec
@@ -51,6 +56,7 @@ class Run:
     found: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    helps: bool = False
 
     @property
     def image(self) -> str | None:
@@ -112,6 +118,46 @@ class Run:
         from .schema import schema_of
 
         return {name: read_all(source, schema_of(recipe.inputs.get(name)))[0] for name, source in sources.items()}
+
+    @functools.cached_property
+    def quarantine(self) -> Quarantine | None:
+        """Who keeps the bad rows of all datasets of the run."""
+        from .quarantine import Quarantine
+
+        folder = self.config.quarantine
+        if folder is None:
+            return None
+        shard = self.config.shard
+        name = self.config.run_id if shard is None else f"{self.config.run_id}.{shard.index}-of-{shard.count}"
+        return Quarantine(folder, name, self.reporter.redact, self.stopper)
+
+    def bad_rows(self, *, main: bool = True) -> BadRows:
+        """A ledger for the rows of one dataset; those of the main one are told in the result."""
+        from .bad_row import BadRows
+
+        if self.helps:
+            return BadRows(self.config.on_bad_rows).again()
+        found = self.found if main else None
+        return BadRows(self.config.on_bad_rows, self.config.max_bad_rows, self.warn, self.quarantine, found)
+
+    def commit_bad_rows(self) -> None:
+        """Make the kept bad rows visible; right before the run's own result, without which they would mean nothing."""
+        place = None if self.quarantine is None else self.quarantine.commit()
+        if place is not None:
+            self.found["quarantine"] = str(place)
+
+    @contextlib.contextmanager
+    def keeping_bad_rows(self) -> Iterator[None]:
+        """If the block fails, or does not commit them, no bad row is kept."""
+        try:
+            yield
+        except BaseException:
+            self.found.pop("quarantine", None)
+            if self.quarantine is not None:
+                self.quarantine.withdraw()
+            raise
+        if self.quarantine is not None:
+            self.quarantine.close()
 
     def context(self, hyperparameters: Hyperparameters, inputs: Mapping[str, pd.DataFrame]) -> Context[Any]:
         """What the recipe's code gets beside the data."""

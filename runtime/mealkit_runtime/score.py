@@ -18,6 +18,7 @@ from .dataset import Source, empty, row_count
 from .run import Run
 
 if TYPE_CHECKING:
+    from .bad_row import BadRows
     from .crew import Crew
     from .schema import Schema
     from .scoring import Scoring
@@ -66,7 +67,8 @@ def _score(run: Run, resources: contextlib.ExitStack) -> None:
         from .scoring import Scoring, input_schema, output_schema
 
         schema, output = input_schema(run.spec, recipe, stored.facts.get("columns")), output_schema(recipe)
-        tables = Batches(run, source, schema, recipe.loader.keep_together)
+        bad_rows = run.bad_rows()
+        tables = Batches(run, source, schema, recipe.loader.keep_together, bad_rows)
         if crew is None:
             model = run.load_model(recipe, stored)
             context = run.context(hyperparameters, run.read_inputs(recipe, further))
@@ -76,11 +78,14 @@ def _score(run: Run, resources: contextlib.ExitStack) -> None:
                 crew.load()
             scored = crew.score(tables, ordered=not run.config.unordered)
         resources.enter_context(contextlib.closing(scored))
-        rows_read, rows_scored = _stream(run, source, scored, saver, output)
+        rows_scored = _stream(run, source, scored, saver, output, bad_rows)
         if isinstance(saver, ParquetBatchSaver):
-            saver.provenance = {**provenance, "input": {**run.found["input"], "rows": rows_read}}
-        with run.stage("commit"), run.stopper.shielded(), author_code(f"{type(saver).__name__}.commit"):
-            record = saver.commit()
+            counts = {"rows": run.found["rows_read"], "rows_used": run.found["rows_used"]}
+            saver.provenance = {**provenance, "input": {**run.found["input"], **counts}}
+        with run.stage("commit"), run.stopper.shielded():
+            run.commit_bad_rows()
+            with author_code(f"{type(saver).__name__}.commit"):
+                record = saver.commit()
     except BaseException:
         with run.stopper.shielded():
             saver.abort()
@@ -124,25 +129,27 @@ def _differs(before: Any, now: Any) -> bool:
     return before is not None and any(before.get(key) != now.get(key) for key in keys)
 
 
-def _stream(run: Run, source: Source, scored: _Scored, saver: DataSaver, output: Schema | None) -> tuple[int, int]:
-    """Rows read and rows scored; writing goes on while the next batch is scored."""
+def _stream(
+    run: Run, source: Source, scored: _Scored, saver: DataSaver, output: Schema | None, bad_rows: BadRows
+) -> int:
+    """Rows scored; writing goes on while the next batch is scored."""
     total = row_count(source)
-    rows_read = rows_scored = 0
+    rows_used = rows_scored = 0
     begun = time.monotonic()
     run.reporter.stage("score", "started")
     with _writer(run, saver, output) as write:
         for read, rows in scored:
-            rows_read += read
+            rows_used += read
             rows_scored += len(rows)
             write(rows)
             del rows
-            run.reporter.progress(rows_read, total, "row", time.monotonic() - begun)
-    if not rows_read and run.config.shard is None:
+            run.reporter.progress(rows_used + bad_rows.rows_bad, total, "row", time.monotonic() - begun)
+    bad_rows.settle(rows_used, source.uri, part=run.config.shard is not None)
+    if not bad_rows.rows_read and run.config.shard is None:
         raise empty(source)
-    run.found["rows_read"] = rows_read
     seconds = round(time.monotonic() - begun, 4)
-    run.reporter.stage("score", "finished", seconds=seconds, rows=rows_read, scored=rows_scored)
-    return rows_read, rows_scored
+    run.reporter.stage("score", "finished", seconds=seconds, rows=bad_rows.rows_read, scored=rows_scored)
+    return rows_scored
 
 
 def _here(run: Run, scoring: Scoring, tables: Iterable[Any]) -> _Scored:

@@ -20,6 +20,7 @@ from mealkit.errors import SchemaError, SettingsError
 from .condition import EVERY, Among, Both, Bounds, Compare, Condition, Leaf, Missing, can_hold, leaves
 from .convert import ARROW, Unconvertible, convert, is_text, kind_of
 from .query import Query, moment
+from .salvage import salvage
 
 if TYPE_CHECKING:
     from .data_file import DataFile
@@ -166,7 +167,8 @@ class Selection:
                         where=f"{where}, row {rows[error.row].as_py():,}, column {name}",
                         hint="mend the value, or declare the column in the recipe's row schema",
                     ) from None
-                values, bad = _lenient(array, kind, text)
+                values, mask = salvage(array, kind, text=text)
+                bad = pa.array(mask)
             if kind == "float":
                 values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
             for value in literals:
@@ -302,22 +304,6 @@ def _bound(value: Any, kind: str) -> Any:
     return value
 
 
-def _lenient(array: Any, kind: str, text: bool) -> tuple[Any, Any]:
-    """Values with those that cannot be converted missing, and a mask of the latter."""
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    bad = []
-    unique = array.unique()
-    for position in range(len(unique)):
-        try:
-            convert(pa.chunked_array([unique.slice(position, 1)]), kind, text=text)
-        except Unconvertible:
-            bad.append(position)
-    mask = pc.is_in(array, unique.take(pa.array(bad, pa.int64())))
-    good = pc.if_else(mask, pa.scalar(None, array.type), array)
-    return convert(good, kind, text=text), mask
-
-
 def _absent(name: str, present: Iterable[str], where: str) -> SchemaError:
     names = list(present)
     near = difflib.get_close_matches(name, names, n=1)
@@ -368,13 +354,3 @@ class _Sampler:
         mask[self.places[first:last] - self.at] = True
         self.at += rows
         return pa.array(mask)
-
-
-class RowNumbers:
-    """The numbers that chosen rows have in their file: ``numbers + 2`` is that of the third of them."""
-
-    def __init__(self, numbers: Any) -> None:
-        self.numbers = numbers
-
-    def __add__(self, row: int) -> int:
-        return int(self.numbers[row].as_py())

@@ -12,6 +12,9 @@ DEFAULT_BATCH_ROWS = 100_000
 GROUPINGS = ("auto", "sorted", "engine")
 """How rows that must stay together are found; the first is the default."""
 
+POLICIES = ("fail", "skip", "quarantine")
+"""What may become of bad rows."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -98,6 +101,21 @@ SETTINGS = (
         "disk, with duckdb), or auto: engine where the input needs it and duckdb is installed",
         "auto",
     ),
+    Setting(
+        "on_bad_rows",
+        RUNS,
+        "WHAT",
+        "what becomes of rows that the row schema refuses: fail (the run ends), skip, or quarantine (skipped and kept)",
+        "fail",
+    ),
+    Setting(
+        "quarantine",
+        RUNS,
+        "DIR",
+        "the folder that bad rows are kept in",
+        "the output's or the model's name with .quarantine behind it; to evaluate, it must be given",
+    ),
+    Setting("max_bad_rows", RUNS, "N", "fail beyond so many bad rows; 0.01: beyond this fraction of all", "no limit"),
     Setting("outputs", (TRAIN, EVALUATE), "DIR", "a folder for the recipe's further files (plots, reports)", "none"),
     Setting("checkpoint_dir", (TRAIN,), "DIR", "a folder that outlives an interrupted run", "none"),
     Setting("resume", (TRAIN,), "", "go on from the latest checkpoint, or with the trials that were begun", "no"),

@@ -127,6 +127,7 @@ def finish(
         "files": files,
     }
     with run.stage("commit"):
+        run.commit_bad_rows()
         stored = models.place(folder, config.model, facts, run.stopper)
     run.found["model"] = stored.to_json()
 

@@ -169,7 +169,7 @@ def _take_trials(
     from .trials import Trials
 
     relay: Any = _Relay(connection)
-    run: Run = Run(spec, config, relay, stopper, environment, found={"seed": config.seed})
+    run: Run = Run(spec, config, relay, stopper, environment, found={"seed": config.seed}, helps=True)
     logging.getLogger("mealkit.recipe").setLevel(logging.INFO)
     logging.getLogger().addHandler(RecipeLog(relay))
     run.decode()

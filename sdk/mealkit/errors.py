@@ -20,6 +20,8 @@ class MealkitError(Exception):
         │   └── PolicyError                 a policy file is wrong
         ├── DataError                 [3]   the data are not what the recipe declares
         │   ├── SchemaError                 a column is missing or has the wrong type or range
+        │   ├── BadRowsError                more rows are bad than the run allows
+        │   ├── RowsLostError               rows that were read are neither used nor told to be bad
         │   ├── EmptyDataError              no rows
         │   └── UnreadableDataError         a file is missing, truncated or of another format
         ├── ModelError                [4]   a model directory is incomplete, tampered with or unsafe
@@ -121,6 +123,18 @@ class SchemaError(DataError):
     """A column is missing, or has values of the wrong type or out of range."""
 
     code = "schema"
+
+
+class BadRowsError(DataError):
+    """More rows are against the schema than the run allows, or all of them are."""
+
+    code = "bad-rows"
+
+
+class RowsLostError(DataError):
+    """Rows do not add up: those that were read are not those that were used, skipped and put into quarantine."""
+
+    code = "rows-lost"
 
 
 class EmptyDataError(DataError):

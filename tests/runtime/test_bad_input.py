@@ -232,7 +232,7 @@ def test_a_bad_value_in_typed_formats(training: Training, scoring: Training, tmp
     text = lines.read_text().splitlines()
     text[4] = text[4].replace('"amount":1.0', '"amount":"one"')
     lines.write_text("\n".join(text))
-    refused(training(lines), 3, "schema", message='"one"', where="row 5, column amount")
+    refused(training(lines), 3, "schema", message="is 'one', which is not a number", where="row 5, column amount")
 
 
 def test_missing_columns(training: Training, scoring: Training, tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_the_recipe_fails(
 
 
 def test_faults_of_ours_say_so(run: Runner, common: tuple[str, ...], data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("mealkit_runtime.train.read_table", lambda *_: 1 / 0)
+    monkeypatch.setattr("mealkit_runtime.train.read_table", lambda *_, **__: 1 / 0)
     outcome = run("train", "--input", data / "events.csv", *common, "--model", tmp_path / "m", *JSON)
     assert outcome.code == 1
     assert outcome.error["code"] == "internal"
