@@ -16,8 +16,8 @@ from mealkit.errors import SettingsError
 from mealkit.spec import RecipeSpec
 
 from .events import FORMATS
-from .file_system import resolve as locate
 from .file_system import redact
+from .file_system import resolve as locate
 from .query import EVERYTHING, Query, make_query
 from .setting import BY_NAME, DEFAULT_BATCH_ROWS, EVALUATE, GROUPINGS, POLICIES, SCORE, SETTINGS, TRAIN
 from .shard import Shard, job_name, parse_shard

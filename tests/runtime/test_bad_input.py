@@ -346,7 +346,7 @@ def test_the_recipe_fails(
 
 
 def test_faults_of_ours_say_so(run: Runner, common: tuple[str, ...], data: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("mealkit_runtime.train.read_table", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("mealkit_runtime.material.read_table", lambda *_, **__: 1 / 0)
     outcome = run("train", "--input", data / "events.csv", *common, "--model", tmp_path / "m", *JSON)
     assert outcome.code == 1
     assert outcome.error["code"] == "internal"
