@@ -49,8 +49,6 @@ from .stop import Stopper
 RECORD = "_batch.json"
 SHARDS = ".mealkit-shards"
 UNDONE = ".mealkit-undone"
-_BLINK = 600.0
-"""Seconds after which an empty staging folder is a dead one's."""
 
 
 class BatchFolder:
@@ -105,7 +103,7 @@ class BatchFolder:
         for name, what, tail in kinds:
             root = self.root / name
             for folder in sorted(root.iterdir()) if root.is_dir() else ():
-                if name == STAGING and not _is_dead(folder):
+                if name == STAGING and not _is_dead(root, folder):
                     continue
                 batch_id = folder.name.rsplit("-", tail)[0] if tail else folder.name
                 found.append(_leftover(folder, batch_id, what, now))
@@ -215,9 +213,9 @@ class StagedFolder:
 
     def _make(self) -> Path:
         root = self.root / STAGING
-        for _ in range(20):
-            with contextlib.suppress(FileNotFoundError):  # another run that ends may remove the empty root just now
-                make_folder(root)
+        for _ in range(100):
+            make_folder(root)
+            with contextlib.suppress(FileNotFoundError), _alone(root):  # another run may remove the empty root just now
                 _remove_dead(root)
                 folder = Path(tempfile.mkdtemp(prefix=f"{self.batch_id}-", dir=root))
                 folder.chmod(0o777 & ~umask())  # mkdtemp gives 0700; who may read a batch is the caller's umask
@@ -264,6 +262,24 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """No one else makes a staging folder, or looks for dead ones: a folder that is not locked is not just being made.
+
+    Raises:
+        FileNotFoundError: the root was removed.
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_ino != root.stat().st_ino:
+            raise FileNotFoundError(root)  # removed and made again while we waited
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
 def _dead(folder: Path) -> Iterator[bool]:
     """Whether the writer of a staging folder is gone; while the block runs, no one else tries it."""
     try:
@@ -277,15 +293,17 @@ def _dead(folder: Path) -> Iterator[bool]:
         except OSError:
             yield False
             return
-        # A run that has just made its folder has not locked it yet: it is empty, and left alone for a while.
-        yield any(folder.iterdir()) or time.time() - folder.stat().st_mtime > _BLINK
+        yield True
     finally:
         os.close(handle)
 
 
-def _is_dead(folder: Path) -> bool:
-    with _dead(folder) as dead:
-        return dead
+def _is_dead(root: Path, folder: Path) -> bool:
+    try:
+        with _alone(root), _dead(folder) as dead:
+            return dead
+    except FileNotFoundError:
+        return False
 
 
 def _remove_dead(root: Path) -> None:
