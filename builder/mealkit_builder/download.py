@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from mealkit.errors import AuthenticationError, MealkitError, UnreachableError, WheelError
+from mealkit.redact import redact
 
-from .redact import redact
 from .store import Store
 from .wheel import WheelFile
 

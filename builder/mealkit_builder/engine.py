@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mealkit.errors import AuthenticationError, EngineError, MealkitError, NotFoundError, UnreachableError
-
-from .redact import redact
+from mealkit.redact import redact
 
 if TYPE_CHECKING:
     from docker import DockerClient

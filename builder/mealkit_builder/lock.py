@@ -16,10 +16,10 @@ from pathlib import Path
 from mealkit._value import dataclass, replace
 from mealkit.errors import LockError, MealkitError, StorageError, UnreachableError, storage_error
 from mealkit.project import Project
+from mealkit.redact import redact
 
 from .note import Notes, noted_inputs, read_notes, with_notes
 from .own import own_requirements
-from .redact import redact
 from .requirement import check_no_secret, relative_paths, requirements, source_inputs, without_credentials, write_input
 
 LOCK_NAME = "pylock.toml"

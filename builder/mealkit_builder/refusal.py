@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 from mealkit.errors import AuthenticationError, NotFoundError, PermissionDeniedError, RegistryError
+from mealkit.redact import redact
 
-from .redact import redact
 from .transport import Reply
 
 _KINDS: Mapping[int, tuple[type[RegistryError], str]] = {

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mealkit.errors import BuildError, LockError, MealkitError, UnreachableError, WheelError, storage_error
+from mealkit.redact import redact
 
 from .origin import Origin
-from .redact import redact
 from .source import NEVER
 from .store import Store
 from .wheel import WheelFile

@@ -15,10 +15,10 @@ from urllib.parse import urljoin, urlsplit
 
 from mealkit._value import dataclass
 from mealkit.errors import MealkitError, RegistryError, RetryableError, Stopped, UnreachableError
+from mealkit.redact import redact
 
 from .auth import Authenticator
 from .credentials import find_credentials
-from .redact import redact
 from .reference import Reference, uses_http
 from .upload import Upload
 

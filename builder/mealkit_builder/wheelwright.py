@@ -23,13 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mealkit.errors import BuildError, LockError, MealkitError, SecretFoundError, UnreachableError, storage_error
+from mealkit.redact import redact
 
 from .digest import digest_bytes
 from .interpreter import Interpreter, find_interpreter, inspect_interpreter
 from .lock import uv_program
 from .note import Built
 from .origin import Origin
-from .redact import redact
 from .revision import EPOCH
 from .rezip import canonical_wheel
 from .secret import secret_in

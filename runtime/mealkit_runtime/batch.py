@@ -147,7 +147,7 @@ class ParquetBatchSaver(DataSaver):
 
     def abort(self) -> None:
         """Remove what was staged."""
-        with self.stopper.shielded():
+        with self.stopper.cleaning():
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.discard()

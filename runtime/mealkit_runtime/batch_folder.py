@@ -205,10 +205,12 @@ class StagedFolder:
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()  # unless another run works there
-                if self._is_new:
-                    self.root.rmdir()  # unless a batch is in it
+        # Also where a full disk had room for the outer folders and not for the inner one.
+        with contextlib.suppress(OSError):
+            (self.root / STAGING).rmdir()  # unless another run works there
+        with contextlib.suppress(OSError):
+            if self._is_new:
+                self.root.rmdir()  # unless a batch is in it
         self._resources.close()
 
     def _make(self) -> Path:

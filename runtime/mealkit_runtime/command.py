@@ -10,14 +10,17 @@ import time
 import traceback
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mealkit.errors import MealkitError, ProjectError, RecipeError, Stopped, UsageError, storage_error
+from mealkit.redact import Redactor
 from mealkit.spec import MODES, RecipeSpec
 
 from . import RECIPE_FILE, __version__
-from .events import Reporter, choose_form
+from .events import SCHEMA_FILE, Reporter, choose_form
+from .outlet import outlets, screened
 from .setting import DESCRIBE, SETTINGS, of_mode, table
 from .stop import Interrupted, Stopper, stopped
 
@@ -43,7 +46,7 @@ _EXAMPLES = {
         "score --input 'data/*.jsonl.gz' --model model --output scores --run-id 2026-11-23",
         "score --input data/ --model model --output scores --workers auto",
     ),
-    "describe": ("describe", "describe --json"),
+    "describe": ("describe", "describe --json", "describe --events-schema"),
 }
 
 _EPILOG = """\
@@ -86,7 +89,8 @@ def main(
                 stopper,
             )
         except MealkitError as error:
-            sys.stderr.write(error.render() + "\n")
+            redactor = Redactor.of_environment(os.environ if environment is None else environment)
+            sys.stderr.write(redactor.text(error.render()) + "\n")
             return error.exit_code
         except Interrupted:
             sys.stderr.write(stopped(begun).render() + "\n")
@@ -107,6 +111,10 @@ def _main(
     if arguments is None:
         return UsageError.exit_code
     mode = arguments.pop("mode")
+    if arguments.get("events_schema"):
+        sys.stdout.write(SCHEMA_FILE.read_text(encoding="utf-8"))
+        sys.stdout.flush()
+        return 0
     if spec is None:
         spec = read_spec(environment)
     if mode == DESCRIBE:
@@ -118,8 +126,12 @@ def _main(
     from .place import leave, settle
 
     home = settle(os.environ)
+    redactor = Redactor.of_environment(environment)
+    redactor.hide_uris(arguments)
     try:
-        return _run(mode, arguments, spec, environment, clock, stopper)
+        with outlets(lambda: stopper.requested) as (stdout, stderr), screened(redactor.text):
+            reporter = Reporter(stdout, stderr, clock=clock, redactor=redactor, held=stopper.held)
+            return _run(mode, arguments, spec, environment, reporter, stopper)
     finally:
         leave(home)
 
@@ -146,28 +158,40 @@ def _run(
     arguments: Mapping[str, Any],
     spec: RecipeSpec,
     environment: Mapping[str, str],
-    clock: Callable[[], float],
+    reporter: Reporter,
     stopper: Stopper,
 ) -> int:
     from .config import early_result, resolve
     from .result import RunResult
 
+    clock = reporter.clock
     begun, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock()))
     form = arguments.get("log_format") or environment.get("MEALKIT_LOG_FORMAT") or "auto"
-    reporter = Reporter(sys.stdout, sys.stderr, choose_form(form, sys.stdout, sys.stderr), clock)
+    reporter.form = choose_form(form, reporter.stdout, reporter.stderr)
     file = early_result(arguments, environment)
     facts: dict[str, Any] = {
         "mode": mode,
         "run_id": "",
         "recipe": {"name": spec.name, "version": spec.version, "spec_digest": spec.digest},
-        "image": environment.get("MEALKIT_IMAGE") or None,
+        "image": reporter.redact(environment.get("MEALKIT_IMAGE") or "") or None,
         "started": started,
     }
+    reporter.head = {name: facts[name] for name in ("mode", "run_id", "recipe", "image")}
     run: Any = None
+    telemetry: Any = None
+    over = False
 
     def finish(error: MealkitError | None, *, code: int = 0, status: str = "succeeded") -> int:
-        """Write and tell the result; a result that cannot be written is an error of its own."""
-        nonlocal facts
+        """Write and tell the result, once; a result that cannot be written is an error of its own."""
+        nonlocal over
+        if over:
+            return code
+        over = True
+        # From here on a signal comes too late; but no file, reader or collector may hold up a run that should end.
+        with stopper.cleaning():
+            return tell(error, code, status)
+
+    def tell(error: MealkitError | None, code: int, status: str) -> int:
         known = {} if run is None else {**run.found, "warnings": tuple(run.warnings)}
         seconds = {} if run is None else {name: round(value, 4) for name, value in run.seconds.items()}
         result = RunResult(
@@ -182,20 +206,23 @@ def _run(
             from .files import write_atomic
 
             try:
-                with stopper.shielded():
-                    write_atomic(file, reporter.redact(result.to_json()))
+                write_atomic(file, result.to_json(reporter.redact))
             except OSError as problem:
                 trouble = storage_error(problem, "writing the result", file)
                 if error is None:
-                    reporter.error(trouble)
-                    return trouble.exit_code
-                reporter.warning(trouble.render())
+                    error, code = trouble, trouble.exit_code
+                    result = replace(result, status="failed", exit_code=code, error=trouble.to_json())
+                else:
+                    reporter.warning(trouble.render())
         if error is not None:
             reporter.error(error)
+        if telemetry is not None and (trouble_told := telemetry.close(result, hurried=stopper.requested)):
+            reporter.warning(trouble_told, "the run itself is not concerned; see OTEL_EXPORTER_OTLP_ENDPOINT")
         if error is None or reporter.form == "json":
-            import json
-
-            reporter.result(json.loads(result.to_json()), result.to_text())
+            reporter.result(asdict(result), result.to_text())
+        lost = getattr(reporter.stdout, "lost", None)
+        if lost is not None and not isinstance(lost, BrokenPipeError):
+            reporter.raw(f"warning: events could not be written: {lost.strerror or lost}")
         return code
 
     def last_words() -> None:
@@ -204,15 +231,22 @@ def _run(
     try:
         config = resolve(spec, mode, arguments, environment, clock())
         file = config.result
-        reporter.form = choose_form(config.log_format, sys.stdout, sys.stderr)
-        facts["run_id"] = config.run_id
+        reporter.redactor.hide_uris(vars(config))
+        reporter.redactor.hide(*declared_secrets(spec, config.given))
+        reporter.form = choose_form(config.log_format, reporter.stdout, reporter.stderr)
+        facts["run_id"] = reporter.head["run_id"] = config.run_id
+        if any(name.startswith("OTEL_") for name in environment):
+            from .telemetry import open_telemetry
+
+            telemetry = open_telemetry(reporter, environment)
+        reporter.begin()
         _check_result(file)
         from .run import Run
 
         run = Run(spec, config, reporter, stopper, environment, clock, found={"started": started})
         facts.pop("started")
         stopper.last_words = last_words
-        with _quiet_stdout(reporter), _logging(reporter), run.keeping_bad_rows():
+        with _logging(reporter), run.keeping_bad_rows():
             _mode(mode)(run)
         return finish(None)
     except MealkitError as error:
@@ -222,7 +256,7 @@ def _run(
     except Interrupted:
         return finish(stopped(begun), code=Stopped.exit_code, status="stopped")
     except Exception as error:
-        reporter.stderr.write(reporter.redact(traceback.format_exc()))
+        reporter.raw(traceback.format_exc())
         return finish(
             _Internal(
                 f"{type(error).__name__}: {error}",
@@ -237,6 +271,17 @@ class _Internal(MealkitError):
     """A fault of ours."""
 
     code = "internal"
+
+
+def declared_secrets(spec: RecipeSpec, given: Mapping[str, object]) -> list[str]:
+    """The values that were given for hyperparameters which the recipe declares as secrets."""
+    properties = spec.hyperparameters.get("properties", {})
+    secret = {
+        name
+        for name, facts in properties.items()
+        if any(one.get("writeOnly") for one in (facts, *facts.get("anyOf", ())))
+    }
+    return [str(value) for name, value in given.items() if name in secret and value is not None]
 
 
 def _mode(mode: str) -> Callable[[Any], None]:
@@ -273,13 +318,6 @@ def _check_result(file: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_stdout(reporter: Reporter) -> Any:
-    """What the recipe prints goes to stderr: stdout is for events, or for the result."""
-    with contextlib.redirect_stdout(reporter.stderr):
-        yield
-
-
-@contextlib.contextmanager
 def _logging(reporter: Reporter) -> Any:
     """Messages of the recipe's logger from INFO on, of all others from WARNING on, go to the reporter."""
     import logging
@@ -302,7 +340,7 @@ def _show_traceback(reporter: Reporter, error: RecipeError) -> None:
     from .author_trace import author_trace
 
     if story := author_trace(error):
-        reporter.stderr.write(reporter.redact(story))
+        reporter.raw(story)
 
 
 class _Parser(ArgumentParser):
@@ -312,6 +350,8 @@ class _Parser(ArgumentParser):
         hint = f"see `{self.prog} --help`"
         if message.startswith("unrecognized arguments: "):
             wrong = message.partition(": ")[2].split()[0].partition("=")[0]
+            if not wrong.startswith("-"):  # it may be the value of a secret, after a blank instead of '='
+                raise UsageError("an argument stands alone", where=self.prog, hint="write --set NAME=VALUE, with a '='")
             near = difflib.get_close_matches(wrong, [flag for a in self._actions for flag in a.option_strings], n=1)
             raise UsageError(
                 f"unknown argument {wrong!r}", where=self.prog, hint=f"did you mean {near[0]}?" if near else hint
@@ -362,6 +402,7 @@ def mode_parser(mode: str, prog: str) -> ArgumentParser:
     )
     if mode == DESCRIBE:
         parser.add_argument("--json", action="store_true", help="the specification as JSON, as in the image's label")
+        parser.add_argument("--events-schema", action="store_true", help="the JSON Schema of what the other modes tell")
         return parser
     for setting in of_mode(mode):
         default = f"; default: {setting.default}" if setting.default else ""

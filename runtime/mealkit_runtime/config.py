@@ -404,7 +404,10 @@ def _hyperparameters(spec: RecipeSpec, sources: _Sources) -> dict[str, object]:
         for text in sources.arguments.get("set") or ():
             name, equals, value = text.partition("=")
             if not equals or not name:
-                raise SettingsError(f"not NAME=VALUE: {text!r}", where="--set", hint="such as --set learning_rate=0.2")
+                # The text itself is not told: it may be the value of a secret.
+                raise SettingsError(
+                    "not NAME=VALUE: one has no name or no '='", where="--set", hint="such as --set learning_rate=0.2"
+                )
             given[name] = value
     return given
 

@@ -119,12 +119,14 @@ def staged(directory: Path, stopper: Stopper) -> Iterator[Path]:
         folder.chmod(0o777 & ~umask())
         (folder / ARTIFACT).mkdir()
     except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         raise storage_error(error, "making the model directory", directory) from None
     with stopper.staging(folder):
         try:
             yield folder
         finally:
-            with stopper.shielded():
+            with stopper.cleaning():
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from .events import plain
 
 RESULT_VERSION = 1
 
@@ -76,9 +78,9 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     result_version: int = RESULT_VERSION
 
-    def to_json(self) -> str:
-        """The result as JSON text."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2, default=str) + "\n"
+    def to_json(self, change: Callable[[str], str] = str) -> str:
+        """The result as JSON text; every text in it passes through ``change``."""
+        return json.dumps(plain(asdict(self), change), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
     def to_text(self) -> str:
         """The result as lines for a terminal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import importlib.metadata
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mealkit.context import Context
@@ -24,7 +26,8 @@ from mealkit.spec import RecipeSpec
 from . import lean
 from .config import RunConfig
 from .dataset import Source, fingerprint, locate, read_all
-from .events import Reporter
+from .events import Reporter, plain
+from .files import STAGING
 from .model import StoredModel, open_model
 from .stop import Stopper
 
@@ -61,7 +64,7 @@ class Run:
     @property
     def image(self) -> str | None:
         """The image that the run is in, where it was told."""
-        return self.environment.get("MEALKIT_IMAGE") or None
+        return self.reporter.redact(self.environment.get("MEALKIT_IMAGE") or "") or None
 
     @property
     def recipe_facts(self) -> dict[str, str]:
@@ -198,12 +201,16 @@ class Run:
             SettingsError: one is unknown, of the wrong type or out of range.
         """
         cls = self.declared()
-        hidden = secret_fields(cls)
         given = self.config.given
-        self.reporter.secrets = [str(given[name]) for name in hidden if str(given.get(name) or "")]
+        redactor = self.reporter.redactor
+        # A text with a password in it, such as a URL, is treated like a declared secret: it is not stored either.
+        hidden = secret_fields(cls) | {
+            name for name, value in given.items() if isinstance(value, str) and redactor.text(value) != value
+        }
         if stored is not None:
             given = {**stored, **{name: value for name, value in given.items() if name in hidden}}
         decoded: Hyperparameters = cls.decode(given)
+        redactor.hide(*_secret_values(decoded))
         self.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=set(hidden))
         return decoded
 
@@ -232,13 +239,25 @@ class Run:
 
     def describe_input(self, source: Source, *, whole: bool) -> dict[str, object]:
         """What tells the input from others, for records."""
-        facts: dict[str, object] = {**source.facts, "fingerprint": fingerprint(source, whole=whole)}
+        known: dict[str, object] = {**source.facts, "fingerprint": fingerprint(source, whole=whole)}
+        facts: dict[str, object] = plain(known, self.reporter.redact)
         self.found["input"] = facts
         return facts
 
     def keep_metrics(self, metrics: Metrics) -> None:
         """Remember an evaluation's metrics for the result."""
-        self.found["metrics"] = metrics.to_json()
+        self.found["metrics"] = plain(metrics.to_json(), self.reporter.redact)
+
+
+def _secret_values(hyperparameters: Hyperparameters) -> list[str]:
+    """What the declared secrets hold after decoding, also those that are the recipe's own defaults."""
+    found = []
+    for name in secret_fields(type(hyperparameters)):
+        value = getattr(hyperparameters, name)
+        if hasattr(value, "get_secret_value"):
+            secret = value.get_secret_value()
+            found.append(secret if isinstance(secret, str) else secret.decode("utf-8", "replace"))
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -257,10 +276,23 @@ def disk_error(error: MealkitError, doing: str, where: object) -> MealkitError:
     """The storage error behind a recipe's failing write, if that is what it is; else ``error`` itself."""
     cause = error.__cause__
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (28, 30, 122, 5):
+        if isinstance(cause, OSError) and (cause.errno in _DISK or _is_lost(cause)):
             return storage_error(cause, doing, where)
         cause = cause.__cause__
     return error
+
+
+_DISK = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EREMOTEIO}
+)
+
+
+def _is_lost(error: OSError) -> bool:
+    """Whether the staging folder of a file is gone: the disk was taken away, since nobody else removes it."""
+    if error.errno != errno.ENOENT or not isinstance(error.filename, str):
+        return False
+    staging = [path for path in Path(error.filename).parents if path.name.startswith(STAGING)]
+    return bool(staging) and not staging[0].exists()
 
 
 @contextlib.contextmanager

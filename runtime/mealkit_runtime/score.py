@@ -87,7 +87,7 @@ def _score(run: Run, resources: contextlib.ExitStack) -> None:
             with author_code(f"{type(saver).__name__}.commit"):
                 record = saver.commit()
     except BaseException:
-        with run.stopper.shielded():
+        with run.stopper.cleaning():
             saver.abort()
         raise
     if record.existed:

@@ -6,9 +6,11 @@ libraries are imported. What a signal does depends on where the run is:
 - in the runtime's own code: :class:`Interrupted` is raised at once;
 - in the recipe's code (:meth:`Stopper.patient`): ``context.stop_requested`` becomes true, and the recipe has
   :data:`GRACE` seconds to return; after that, or at a second signal, :class:`Interrupted` is raised there;
-- in a commit or a clean-up (:meth:`Stopper.shielded`): it waits until that is over;
-- in a long call of a C library, where Python runs no handler: a thread removes the staging folders and ends the
-  process.
+- in a commit (:meth:`Stopper.shielded`) or a clean-up (:meth:`Stopper.cleaning`): it waits until that is over;
+- in a single event (:meth:`Stopper.held`): it waits until that is told, so that no line is cut;
+- in a long call of a C library, where Python runs no handler, or in a clean-up that takes too long: a thread removes
+  what it can of the staging folders, tells the end and ends the process. What stays is hidden from readers, and
+  removed by the next run.
 """
 
 from __future__ import annotations
@@ -28,8 +30,11 @@ from mealkit.errors import Stopped
 GRACE = 4.0
 """Seconds that the recipe's code has to return after the first signal."""
 
-_LAST_RESORT = 0.6
+_LAST_RESORT = 0.4
 """Seconds after GRACE at which a process whose main thread does not react is ended."""
+
+_FAREWELL = 0.4
+"""Seconds that such a process has for its last words and for its staging folders, whatever they wait for."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -52,6 +57,9 @@ class Stopper:
         self._raised = False
         self._patient = 0
         self._shielded = 0
+        self._cleaning = 0
+        self._held = 0
+        self._late: list[bool] = []
         self._staging: set[Path] = set()
 
     @contextlib.contextmanager
@@ -101,6 +109,31 @@ class Stopper:
             self._shielded -= 1
 
     @contextlib.contextmanager
+    def cleaning(self) -> Iterator[None]:
+        """Nothing interrupts the block, but the process may be ended in it: it removes what nobody would miss."""
+        self._cleaning += 1
+        try:
+            with self.shielded():
+                yield
+        finally:
+            self._cleaning -= 1
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Signals that come in the block take effect at its end: for blocks that take no time worth mentioning."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # where no handler runs
+            return
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            if not self._held:
+                while self._late:
+                    self._asked(self._late.pop(0))
+
+    @contextlib.contextmanager
     def staging(self, folder: Path) -> Iterator[None]:
         """``folder`` is to be removed if the process must be ended from outside Python."""
         self._staging.add(folder)
@@ -120,6 +153,12 @@ class Stopper:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self.requested = self.requested, True
+        if self._held:
+            self._late.append(again)
+        else:
+            self._asked(again)
+
+    def _asked(self, again: bool) -> None:
         if self._shielded:
             return
         if self._patient and not again:
@@ -128,7 +167,7 @@ class Stopper:
         self._raise()
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        if self._shielded:
+        if self._held or self._shielded:
             signal.setitimer(signal.ITIMER_REAL, 0.1)
             return
         self._raise()
@@ -144,7 +183,7 @@ class Stopper:
                 if not {int(number) for number in _SIGNALS} & set(data):
                     continue
                 if not over.wait(GRACE + _LAST_RESORT):
-                    while self._shielded and not over.wait(0.05):
+                    while self._shielded > self._cleaning and not over.wait(0.05):
                         pass
                     if not over.is_set():
                         self._end()
@@ -152,11 +191,22 @@ class Stopper:
             os.close(reader)
 
     def _end(self) -> None:
-        for folder in list(self._staging):
-            shutil.rmtree(folder, ignore_errors=True)
+        # Both may wait for what never comes: a reader, a lost network disk, ten thousand files.
+        works = [threading.Thread(target=work, daemon=True) for work in (self._tell_end, self._remove)]
+        for work in works:
+            work.start()
+        until = time.monotonic() + _FAREWELL
+        for work in works:
+            work.join(max(0.0, until - time.monotonic()))
+        os._exit(Stopped.exit_code)
+
+    def _tell_end(self) -> None:
         with contextlib.suppress(Exception):
             self.last_words()
-        os._exit(Stopped.exit_code)
+
+    def _remove(self) -> None:
+        for folder in list(self._staging):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def stopped(since: float) -> Stopped:

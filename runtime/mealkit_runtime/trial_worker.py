@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mealkit.errors import MealkitError, RetryableError, Stopped
+from mealkit.redact import Redactor
 from mealkit.spec import RecipeSpec
 
 from .config import RunConfig
+from .outlet import Screened
 from .stop import Interrupted, Stopper
 
 if TYPE_CHECKING:
@@ -112,9 +114,10 @@ def _end(processes: list[Any]) -> None:
 class _Relay:
     """Stands for the reporter in a worker: what is told goes to the first process."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, environment: Mapping[str, str]) -> None:
         self.connection = connection
-        self.secrets: list[str] = []
+        self.redactor = Redactor.of_environment(environment)
+        self.redact = self.redactor.text
         self.form = "json"
         self.stderr = sys.stderr
 
@@ -168,7 +171,8 @@ def _take_trials(
     from .study import Study
     from .trials import Trials
 
-    relay: Any = _Relay(connection)
+    relay: Any = _Relay(connection, environment)
+    sys.stdout = sys.stderr = Screened(sys.stderr, relay.redact)
     run: Run = Run(spec, config, relay, stopper, environment, found={"seed": config.seed}, helps=True)
     logging.getLogger("mealkit.recipe").setLevel(logging.INFO)
     logging.getLogger().addHandler(RecipeLog(relay))

@@ -18,6 +18,7 @@ from mealkit.recipe import need_evaluator
 from mealkit.space import dimensions
 
 from . import model as models
+from .events import json_line, plain
 from .files import write_atomic
 from .material import Material, gather, identity, make_context, prepare
 from .objective import find_objective, objective_value
@@ -193,9 +194,9 @@ class Trials:
         done = len(records) - counts["running"]
         run.reporter.progress(done, plan.count, "trial")
         if run.config.outputs is not None:
-            lines = "".join(json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in records)
+            lines = "".join(json_line(plain(one, run.reporter.redact)) for one in records)
             with run.stopper.shielded(), _disk(run.config.outputs):
-                write_atomic(run.config.outputs / TRIALS, run.reporter.redact(lines))
+                write_atomic(run.config.outputs / TRIALS, lines)
 
     def place_best(self) -> None:
         """Make the best trial's model the model directory; where it was trained elsewhere, it is trained again here.
@@ -326,7 +327,7 @@ def _storage(run: Run) -> str | None:
     if config.trial_storage is not None:
         password = urlsplit(config.trial_storage).password if "://" in config.trial_storage else None
         if password:
-            run.reporter.secrets = [*run.reporter.secrets, password]
+            run.reporter.redactor.hide(password)
         return config.trial_storage.removeprefix("file://")
     return None if config.checkpoint_dir is None else str(config.checkpoint_dir / JOURNAL)
 

@@ -35,6 +35,7 @@ from .config import RunConfig
 from .dataset import Source
 from .events import RecipeLog, Reporter
 from .model import StoredModel
+from .outlet import Screened
 from .stop import Stopper
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ def main(descriptor: int, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # standard output is the run's alone
-    sys.stdout = sys.stderr
     channel = Channel(socket.socket(fileno=descriptor))
     relay = Relay(channel)
+    sys.stdout = sys.stderr = Screened(sys.stderr, relay.redact)
     try:
         order, _ = channel.receive()
         scoring, forkable = _load(order, relay)
@@ -180,6 +181,7 @@ def _load(order: Order, relay: Relay) -> tuple[Scoring, bool]:
     from .run import Run
     from .scoring import Scoring, input_schema, output_schema
 
+    relay.redactor.hide_environment(order.environment)
     before = _sockets()
     handler = RecipeLog(relay)
     logging.getLogger().addHandler(handler)

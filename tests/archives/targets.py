@@ -26,6 +26,7 @@ import bad_wheels
 import zips
 
 from mealkit.errors import MealkitError
+from mealkit.redact import redact
 from mealkit_builder.auth import parse_challenge
 from mealkit_builder.credentials import find_credentials
 from mealkit_builder.digest import digest_bytes
@@ -34,7 +35,6 @@ from mealkit_builder.lock import Lock
 from mealkit_builder.parse import choose_platform, config_digest, image_from_manifest, linked_digests
 from mealkit_builder.placement import place
 from mealkit_builder.platform import Platform
-from mealkit_builder.redact import redact
 from mealkit_builder.reference import parse_location
 from mealkit_builder.selection import select_wheels
 from mealkit_builder.store import Store

@@ -18,6 +18,7 @@ from mealkit_runtime.command import main
 sys.path.insert(0, str(Path(__file__).parent))
 
 from churn_runs import RECIPES, Outcome, Runner, make_events, spec_of, write
+from event_check import check_event, check_stream
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,7 @@ def rent() -> RecipeSpec:
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("churn", "rent", "steps"):
+    for name in ("churn", "rent", "steps", "noisy"):
         monkeypatch.syspath_prepend(str(RECIPES / name))
 
 
@@ -47,22 +48,37 @@ def run(churn: RecipeSpec, capsys: pytest.CaptureFixture[str]) -> Runner:
         except SystemExit as end:
             code = int(end.code or 0)
         out, err = capsys.readouterr()
+        if out.startswith('{"event"'):
+            check_stream(out)
         return Outcome(code, out, err)
 
     return runner
 
 
+class Started(subprocess.Popen[str]):
+    """A run in a process of its own; every event that a test reads of it is checked against the schema."""
+
+    def communicate(self, *arguments: Any, **options: Any) -> tuple[str, str]:
+        out, err = super().communicate(*arguments, **options)
+        for line in (out or "").splitlines():
+            if line.startswith('{"event"') and line.endswith("}"):  # a test may have read, or cut, the first one
+                check_event(line)
+        return out, err
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a mode of the churn recipe as an image does, as a process of its own."""
-    file = tmp_path / "recipe.json"
-    file.write_text(spec_of("churn").to_json())
+    """Start a mode of the churn recipe, or of another, as an image does, as a process of its own."""
     started: list[subprocess.Popen[str]] = []
 
-    def starter(*argv: object, prefix: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
-        environment = {**os.environ, "MEALKIT_RECIPE": str(file), "PYTHONPATH": str(RECIPES / "churn")}
+    def starter(
+        *argv: object, prefix: tuple[str, ...] = (), recipe: str = "churn", **options: Any
+    ) -> subprocess.Popen[str]:
+        file = tmp_path / ("recipe.json" if recipe == "churn" else f"{recipe}.json")
+        file.write_text(spec_of(recipe).to_json())
+        environment = {**os.environ, "MEALKIT_RECIPE": str(file), "PYTHONPATH": str(RECIPES / recipe)}
         environment.update(options.pop("environment", {}))
-        process = subprocess.Popen(
+        process = Started(
             [*prefix, sys.executable, "-m", "mealkit_runtime", *map(str, argv)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -13,7 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from churn_runs import make_events, write
+from churn_runs import Runner, make_events, spec_of, write
+
+from mealkit_runtime.events import Reporter
 
 JSON = ("--log-format", "json")
 
@@ -163,3 +165,72 @@ def test_as_pid_1(start: Any, common: tuple[str, ...], data: Path, tmp_path: Pat
     assert process.returncode == 143, err
     assert seconds < 5.5
     assert not (tmp_path / "model").exists()
+
+
+STAGES = {
+    "train": ("import", "read", "prepare", "train", "save", "evaluate", "commit"),
+    "evaluate": ("verify", "import", "load", "read", "prepare", "evaluate"),
+    "score": ("verify", "import", "load", "score", "commit"),
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "stage", "status"),
+    [(mode, stage, status) for mode in STAGES for stage in STAGES[mode] for status in ("started", "finished")],
+)
+def test_a_stop_in_every_stage(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, stage: str, status: str
+) -> None:
+    noisy, made = spec_of("noisy"), tmp_path / "made"
+    rows = write(pd.DataFrame({"name": list("abcdefgh"), "x": range(8), "y": range(8)}), tmp_path / "rows.csv")
+    argv: list[object] = [mode, "--input", rows, "--model", made / "m", *JSON, "--run-id", "r"]
+    argv += ["--output", made / "s"] if mode == "score" else []
+    argv += ["--result", made / "result.json"]
+    if mode != "train":
+        assert run("train", "--input", rows, "--model", made / "m", spec=noisy).code == 0
+    before = set(made.rglob("*"))
+    seen: list[str] = []
+    told = Reporter.stage
+
+    def tell(self: Reporter, name: str, how: str, **facts: object) -> None:
+        told(self, name, how, **facts)
+        if (name, how) == (stage, status):
+            seen.append(name)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Reporter, "stage", tell)
+    begun = time.monotonic()
+    outcome = run(*argv, spec=noisy)
+    assert time.monotonic() - begun < 5
+    assert seen, "the run has that stage"
+    assert outcome.code == 143, outcome.err
+    assert outcome.err.count("error[stopped]") == 1
+    assert outcome.result["status"] == json.loads((made / "result.json").read_text())["status"] == "stopped"
+    monkeypatch.undo()
+    left = {path for path in made.rglob("*") if path.is_file() and path not in before} - {made / "result.json"}
+    if (stage, status) == ("commit", "finished"):
+        assert left, "what was committed before the stop stays"
+    else:
+        assert not left
+        assert not list(made.rglob(".mealkit*"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "recipes" / "noisy"))
+    again = run(*argv, *(["--overwrite"] if mode == "train" else []), spec=noisy)
+    assert again.code == 0, again.err
+    assert not list(made.rglob(".mealkit*"))
+
+
+def test_a_stop_with_many_staged_files(start: Any, tmp_path: Path) -> None:
+    rows = write(pd.DataFrame({"name": list("abcdefgh"), "x": range(8), "y": range(8)}), tmp_path / "rows.csv")
+    process = start(
+        "train", "--input", rows, "--model", tmp_path / "m", *JSON, "--set", "train=many", recipe="noisy"
+    )  # fmt: skip
+    for line in process.stderr:
+        if "saved many" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    seconds, err = end(process)
+    assert process.returncode == 143, err
+    assert seconds < 5.5
+    assert not (tmp_path / "m").exists()
+    assert not list(tmp_path.glob(".mealkit*"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mealkit_builder.redact import redact
+from mealkit.redact import redact
 
 SECRET = "s3cr3tValue99"
 
