@@ -44,8 +44,8 @@ _ROWS = """\
 import mealkit
 
 Visit = type("Visit", (mealkit.Row,), {{"__module__": __name__, "__annotations__": {{
-    "visitor": int, **{{f"f{{number}}": float for number in range({features})}}, "ordered": int | None,
-}}, "ordered": None}})
+    "visitor": int, **{{f"f{{number}}": float for number in range({features})}}, "ordered": int,
+}}}})
 
 
 class Score(mealkit.Row):

@@ -44,7 +44,9 @@ class PartWriter:
         self.schema = schema
         self._sink = sink
         self._file = _Hashed(sink)
-        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", **options)
+        # Scores and keys hardly repeat: a dictionary of them is built in vain, and takes as long as all the rest.
+        texts = [field.name for field in schema if _is_text(field.type)]
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", use_dictionary=texts, **options)
 
     def write(self, table: Any) -> None:
         """Add rows."""
@@ -62,6 +64,12 @@ class PartWriter:
         with contextlib.suppress(OSError):
             self._writer.close()
         self._sink.discard()
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 class _Hashed:

@@ -203,6 +203,9 @@ def _beside(key: str, frame: pd.DataFrame, features: pd.DataFrame, name: str) ->
         return pd.Series(features.index.get_level_values(key), index=features.index, name=key)
     if key in features.columns:
         return features[key]
+    if key in frame.columns and features.index.equals(frame.index):  # as it mostly is, and quick to see
+        same: pd.Series = frame[key]
+        return same
     if key in frame.columns and features.index.nlevels == 1 and features.index.isin(frame.index).all():
         column: pd.Series = frame[key].loc[features.index]
         return column
@@ -289,11 +292,13 @@ def score(recipe: Recipe, frame: pd.DataFrame, model: Any, context: Context[Any]
         scores = recipe.scorer.score(prepared.features, model, context)
     if not isinstance(scores, pd.DataFrame):
         raise RecipeError(f"{name} returned {type(scores).__name__}, not a DataFrame", hint="return the output rows")
-    if not scores.index.is_unique or not scores.index.isin(prepared.features.index).all():
+    whole = scores.index.equals(prepared.features.index)
+    if not whole and (not scores.index.is_unique or not scores.index.isin(prepared.features.index).all()):
         raise RecipeError(
             f"{name} returned rows that are not in the batch, or one of them twice", hint="keep the batch's index"
         )
-    keys = prepared.keys.loc[scores.index, [key for key in prepared.keys if key not in scores.columns]]
+    missing_keys = [key for key in prepared.keys if key not in scores.columns]
+    keys = prepared.keys[missing_keys] if whole else prepared.keys.loc[scores.index, missing_keys]
     rows = pd.concat([keys, scores], axis=1)
     if recipe.output is not None:
         missing = [column for column in recipe.output.columns() if column not in rows.columns]
