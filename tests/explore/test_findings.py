@@ -85,6 +85,15 @@ def test_targets_that_need_care() -> None:
     assert told(pd.DataFrame({"y": [1, 1, 1], "x": [1, 2, 3]}), target="y")["target-constant"] == {"y"}
 
 
+def test_rows_that_belong_together_are_told() -> None:
+    random = np.random.default_rng(0)
+    names = ("visitor_id", "visitorId", "paid", "store", "ID")
+    frame = pd.DataFrame({name: random.integers(0, 300, ROWS) for name in names})
+    assert told(frame)["group"] == {"visitor_id", "visitorId", "ID"}
+    text = next(finding.text for finding in profile(frame).findings if finding.code == "group")
+    assert text.startswith("visitor_id names 299 things with 6.69 rows each")
+
+
 def test_a_gap_in_dates_is_told() -> None:
     days = pd.date_range("2024-01-01", periods=100).delete(range(40, 50))
     found = [finding.text for finding in profile(pd.DataFrame({"day": days})).findings]

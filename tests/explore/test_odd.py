@@ -14,6 +14,7 @@ from odd_tables import tables
 from profiles import profile
 
 from mealkit_runtime.profile.survey import survey
+from mealkit_runtime.schema import Schema, conform
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -105,3 +106,8 @@ def test_a_decimal_is_a_number() -> None:
     assert column.kind == "float"
     assert column.numbers is not None
     assert column.numbers.mean == pytest.approx(2)
+
+
+def test_reading_an_undeclared_number_beyond_64_bits_with_a_sign_does_no_harm() -> None:
+    table = pa.table({"a": pa.array([2**64 - 1, 1], pa.uint64())})
+    assert profile(conform(table, Schema(), "x")).column("a").missing == 0

@@ -84,5 +84,5 @@ def test_names_that_no_field_can_have_are_told() -> None:
 
 
 def test_keys_are_suggested() -> None:
-    found = profile(pd.DataFrame({"visitor_id": range(200), "y": [0, 1] * 100}), target="y")
-    assert 'keys = ["visitor_id"]' in skeleton.project(found)
+    found = profile(pd.DataFrame({"visit_id": range(200), "userId": [*range(50)] * 4, "y": [0, 1] * 100}), target="y")
+    assert 'keys = ["visit_id", "userId"]' in skeleton.project(found)

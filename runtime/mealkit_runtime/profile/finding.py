@@ -12,14 +12,15 @@ from .wording import number, percent, round_down
 
 CODES = (
     "target-missing", "target-constant", "leak", "imbalanced", "mixed-types", "all-missing", "constant", "same-as",
-    "mostly-missing", "identifier", "infinite", "numbers-as-text", "dates-as-text", "times-as-text", "blanks",
+    "mostly-missing", "identifier", "group", "infinite", "numbers-as-text", "dates-as-text", "times-as-text", "blanks",
     "many-values", "outliers", "correlated", "gaps",
 )  # fmt: skip
 """The findings' codes, the gravest first."""
 
 _DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
 _NUMBER = re.compile(r"[+-]?[\d.,' \u00a0]*\d[\d.,' \u00a0]*(e[+-]?\d+)?\s*%?", re.IGNORECASE)
-_IDENTIFIER = re.compile(r"(^|[_\W])(id|key|uuid|guid|code|no|nr|number)$|(?<=[a-z])(Id|ID|Key)$", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"(?i:(^|[_\W])(id|key|uuid|guid|code|no|nr|number))$|(?<=[a-z])(Id|ID|Key)$")
+_KEY = re.compile(r"(?i:(^|[_\W])(id|key|uuid|guid))$|(?<=[a-z])(Id|ID|Key)$")
 
 
 def findings(
@@ -47,6 +48,13 @@ def identifier(rows: int, column: ColumnProfile) -> bool:
     if column.kind == "str" or _IDENTIFIER.search(column.name):
         return share >= 0.97
     return share >= 0.97 and _dense(column, there)
+
+
+def group(rows: int, column: ColumnProfile) -> bool:
+    """Whether the column names things that have several rows each, by its name and counts."""
+    if column.kind not in ("int", "str") or identifier(rows, column) or not _KEY.search(column.name):
+        return False
+    return 10 <= (column.distinct or 0) <= 0.9 * (rows - column.missing)
 
 
 def _dense(column: ColumnProfile, there: int) -> bool:
@@ -82,6 +90,14 @@ def _of_column(rows: int, column: ColumnProfile, view: View) -> Iterator[Finding
             name,
             f"{name} looks like an identifier ({_about(column)} different values in {rows:,} rows): "
             "a key to carry along, not a feature",
+        )
+    elif group(rows, column):
+        each = (rows - column.missing) / (column.distinct or 1)
+        yield Finding(
+            "group",
+            name,
+            f"{name} names {_about(column)} things with {each:.3g} rows each: a key, not a feature; "
+            f'keep_together = "{name}" keeps the rows of one on one side of a split',
         )
     elif column.kind == "str" and (column.distinct or 0) > 1_000:
         yield Finding(

@@ -7,7 +7,7 @@ import keyword
 
 from mealkit.row import Row
 
-from .finding import identifier
+from .finding import group, identifier
 from .summary import TOP
 from .tally import TIMES
 from .value import ColumnProfile, Profile
@@ -66,10 +66,11 @@ def project(profile: Profile) -> str:
     keys = [
         column.name
         for column in profile.columns
-        if identifier(profile.rows, column) and (target is None or column.name != target.column)
+        if (identifier(profile.rows, column) or group(profile.rows, column))
+        and (target is None or column.name != target.column)
     ]
     if keys:
-        lines.append(f"keys = [{', '.join(map(_quote, keys))}]  # they look like identifiers")
+        lines.append(f"keys = [{', '.join(map(_quote, keys))}]  # they name what a row is about")
     return "\n".join(lines) + "\n"
 
 
