@@ -47,11 +47,13 @@ class Wanted:
     Attributes:
         confidence: The part of such intervals that hold the true value, between 0 and 1.
         resamples: How often cases are drawn anew; 0: no intervals.
+        slow: As many at most, where the evaluator has no quick way to them; None: as many.
         seed: What the draws are made from: the same seed and cases give the same draws for every model.
     """
 
     confidence: float = CONFIDENCE
     resamples: int = RESAMPLES
+    slow: int | None = None
     seed: int = 0
 
 
@@ -124,7 +126,8 @@ def intervals(
         units, base, measure, random = _part(judge, values, units, CASES, wanted.seed)
         if measure is None and len(units.places) > SLOW_CASES:
             units, base, measure, random = _part(judge, values, units_of(judge, places), SLOW_CASES, wanted.seed)
-        drawn = list(_resamples(judge, measure, units, wanted.resamples, random))
+        times = wanted.resamples if measure is not None else min(wanted.resamples, wanted.slow or wanted.resamples)
+        drawn = list(_resamples(judge, measure, units, times, random))
     except Exception as error:
         tell(f"no confidence interval was found: {error}")
         return values, None
@@ -145,7 +148,7 @@ def intervals(
         found.append(replace(metric, low=float(low), high=float(high)))
     how = Bootstrap(
         confidence=wanted.confidence,
-        resamples=wanted.resamples,
+        resamples=times,
         method="scaled" if scale < 1 else "percentile",
         units="groups" if units.grouped else "cases",
         drawn=len(units),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mealkit.data import Data
@@ -28,6 +29,9 @@ RANGES = 4
 RARE = 0.01
 """Values of a smaller part of the cases are judged together, as ``(other)``."""
 
+SLOW_RESAMPLES = 60
+"""Of each part, at most so many are judged by evaluators that have no quick way: there may be many parts."""
+
 OTHER, MISSING = "(other)", "(missing)"
 
 
@@ -35,6 +39,7 @@ def slices(
     judge: Judge, columns: Sequence[pd.Series], wanted: Wanted, tell: Callable[[str], None]
 ) -> tuple[Slice, ...]:
     """The metrics, with intervals, of each part that each column makes of the judge's cases."""
+    wanted = replace(wanted, slow=SLOW_RESAMPLES)
     found = []
     for column in columns:
         for value, places in parts(column):

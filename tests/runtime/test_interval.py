@@ -205,6 +205,15 @@ def test_an_evaluator_without_a_quick_way_judges_fewer_cases(monkeypatch: pytest
         assert metric.high - metric.low == pytest.approx(width, rel=0.5), name
 
 
+def test_slow_resamples_can_be_fewer() -> None:
+    data, wanted = binary(80), Wanted(resamples=30, slow=7)
+    for evaluator, times in ((mealkit.ClassificationEvaluator[Given](), 30), (Slow(), 7)):
+        _, how = judged(evaluator, data, wanted)
+        assert how is not None
+        assert how.resamples == times
+        assert all(len(column) == times for column in how.replicates.values())
+
+
 def test_the_seed_decides_and_nothing_else() -> None:
     data = binary(100)
     first, second, other = (
