@@ -30,6 +30,10 @@ _CLASSES = re.compile(r"\\[dDwWsSbB]")
 _ODD = r"[^\x20-\x7e]"
 
 
+_HEAD = 1024
+"""Where half of so many texts are repeated, each distinct one is matched once."""
+
+
 class Pattern:
     r"""A compiled pattern.
 
@@ -60,6 +64,14 @@ class Pattern:
         """A mask of the texts that do not match; a missing one is missing there too."""
         if not self.fast:
             return pc.invert(self._each(texts))
+        array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        head = array.slice(0, _HEAD)
+        if len(array) > 4 * _HEAD and pc.count_distinct(head).as_py() * 2 <= len(head):
+            encoded = array.dictionary_encode()
+            return self._misses(encoded.dictionary).take(encoded.indices)
+        return self._misses(array)
+
+    def _misses(self, texts: Any) -> Any:
         found = pc.match_substring_regex(texts, self.text)
         if self.ascii_only:
             odd = pc.match_substring_regex(texts, _ODD)

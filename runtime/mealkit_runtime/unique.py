@@ -32,6 +32,7 @@ class Keys:
         self._count = 0
         self._greatest: Any = None
         self._growing = True
+        self._unsorted = False
 
     def repeated(self, table: Any, where: str) -> Any:
         """A mask (numpy) of the rows whose key was seen before, in this table or an earlier one; remembers the others.
@@ -53,7 +54,7 @@ class Keys:
         columns = [column.take(pa.array(rows)) for column in columns] if len(rows) < len(table) else columns
         self._growing = self._growing and self._grows(columns)
         if self._growing and self._count >= self.most:
-            self._runs = []
+            self._runs, self._unsorted = [], False
         if not self._growing and self._count >= self.most:
             raise SchemaError(
                 f"there are more than {self.most:,} keys, which cannot all be remembered to find one that comes again",
@@ -76,11 +77,17 @@ class Keys:
         return bool(pc.all(pc.less(array[:-1], array[1:]), min_count=0).as_py())
 
     def _look_up(self, keys: Any) -> Any:
+        if self._growing:  # all new, and not looked at before one comes that is not
+            self._runs.append(keys)
+            self._unsorted = True
+            return np.zeros(len(keys), dtype=bool)
+        if self._unsorted:
+            self._runs, self._unsorted = [np.sort(np.concatenate(self._runs))], False
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         again = np.zeros(len(keys), dtype=bool)
         again[1:] = ordered[1:] == ordered[:-1]
-        for run in () if self._growing else self._runs:
+        for run in self._runs:
             place = np.minimum(np.searchsorted(run, ordered), len(run) - 1)
             again |= run[place] == ordered
         self._runs.append(ordered[~again])

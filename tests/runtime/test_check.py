@@ -179,6 +179,15 @@ def test_patterns_are_those_of_pydantic(pattern: str, texts: list[str | None]) -
     assert found.to_pylist() == [None if text is None else not exact.isinstance_python(text) for text in texts]
 
 
+def test_texts_that_come_often_are_matched_once() -> None:
+    some = ["c1", "x", None, "c\u0663", "c12"]
+    for pattern in ("^c[0-9]+$", r"^c\d+$", r"(?i)^C\d"):
+        wanted = Pattern(pattern).misses(pa.array(some)).to_pylist()
+        many = pa.chunked_array([pa.array(some * 1000), pa.array(some * 100)])
+        assert Pattern(pattern).misses(many).to_pylist() == wanted * 1100
+    assert Pattern(r"^c\d+$").misses(pa.array(some)).to_pylist() == [False, True, None, False, False]
+
+
 def test_patterns_of_other_engines() -> None:
     class Python(mealkit.Row):
         model_config = ConfigDict(regex_engine="python-re")
