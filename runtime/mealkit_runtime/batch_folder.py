@@ -29,12 +29,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +40,9 @@ from mealkit.errors import StorageError, storage_error
 
 from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_record
 from .destination import Leftover, Stage
-from .files import STAGING, make_folder, sync, umask
+from .files import STAGING, make_folder, sync
 from .shelf import FileSink, FolderShelf, Shelf
+from .staging import is_dead, stage_folder
 from .stop import Stopper
 
 RECORD = "_batch.json"
@@ -103,7 +102,7 @@ class BatchFolder:
         for name, what, tail in kinds:
             root = self.root / name
             for folder in sorted(root.iterdir()) if root.is_dir() else ():
-                if name == STAGING and not _is_dead(root, folder):
+                if name == STAGING and not is_dead(root, folder):
                     continue
                 batch_id = folder.name.rsplit("-", tail)[0] if tail else folder.name
                 found.append(_leftover(folder, batch_id, what, now))
@@ -136,7 +135,7 @@ class StagedFolder:
         self._resources = contextlib.ExitStack()
         self._is_new = not root.exists()
         try:
-            self._folder: Path | None = self._make()
+            self._folder: Path | None = stage_folder(root, batch_id, stopper, self._resources)
         except BaseException:
             self._folder = None
             self.close()
@@ -213,21 +212,6 @@ class StagedFolder:
                 self.root.rmdir()  # unless a batch is in it
         self._resources.close()
 
-    def _make(self) -> Path:
-        root = self.root / STAGING
-        for _ in range(100):
-            make_folder(root)
-            with contextlib.suppress(FileNotFoundError), _alone(root):  # another run may remove the empty root just now
-                _remove_dead(root)
-                folder = Path(tempfile.mkdtemp(prefix=f"{self.batch_id}-", dir=root))
-                folder.chmod(0o777 & ~umask())  # mkdtemp gives 0700; who may read a batch is the caller's umask
-                self._resources.enter_context(self.stopper.staging(folder))
-                self._resources.enter_context(_locked(folder))
-                return folder
-        raise StorageError(
-            "the staging folder disappears again and again", where=str(root), hint="let only mealkit write in it"
-        )
-
 
 def read_record(folder: Path) -> Record | None:
     """The commit record of a batch's folder; None when it is no committed batch."""
@@ -249,68 +233,3 @@ def _link(source: Path, target: Path) -> None:
             raise
         shutil.copyfile(source, target)
         sync(target)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock that says: whoever writes here is alive. The kernel drops it when the process dies."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: then nothing is taken for dead either
-            fcntl.flock(handle, fcntl.LOCK_EX)  # waits at most for the blink in which another run tries it
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """No one else makes a staging folder, or looks for dead ones: a folder that is not locked is not just being made.
-
-    Raises:
-        FileNotFoundError: the root was removed.
-    """
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_ino != root.stat().st_ino:
-            raise FileNotFoundError(root)  # removed and made again while we waited
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _dead(folder: Path) -> Iterator[bool]:
-    """Whether the writer of a staging folder is gone; while the block runs, no one else tries it."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(handle)
-
-
-def _is_dead(root: Path, folder: Path) -> bool:
-    try:
-        with _alone(root), _dead(folder) as dead:
-            return dead
-    except FileNotFoundError:
-        return False
-
-
-def _remove_dead(root: Path) -> None:
-    """Remove staging folders whose writer is gone."""
-    for folder in root.iterdir():
-        with contextlib.suppress(OSError), _dead(folder) as dead:
-            if dead:
-                shutil.rmtree(folder, ignore_errors=True)

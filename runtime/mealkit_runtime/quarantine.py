@@ -19,7 +19,6 @@ import contextlib
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,9 +30,9 @@ import pyarrow.compute as pc
 from mealkit.errors import storage_error
 
 from .bad_row import SHOWN, Found
-from .batch_folder import _locked, _remove_dead
 from .convert import MixedType, loads
-from .files import STAGING, sync, umask
+from .files import STAGING, sync
+from .staging import stage_folder
 from .stop import Stopper
 
 FILE = "bad-rows.csv"
@@ -119,27 +118,20 @@ class Quarantine:
             self.close()
 
     def _open(self, columns: list[str]) -> None:
-        root = self.folder / STAGING
         self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_dead(root)
-        root.mkdir(exist_ok=True)
-        self._staged = Path(tempfile.mkdtemp(prefix=f"{self.run_id}-", dir=root))
-        self._staged.chmod(0o777 & ~umask())  # mkdtemp gives 0700
-        self._resources.enter_context(self._stopper.staging(self._staged))
-        self._resources.enter_context(_locked(self._staged))
+        self._staged = stage_folder(self.folder, self.run_id, self._stopper, self._resources)
         self._columns = [name for name in columns if name not in _ABOUT]
         self._file = (self._staged / FILE).open("w", encoding="utf-8", newline="")
         self._file.write(_line([*_ABOUT, *self._columns]))
 
     def _remove(self, folder: Path) -> None:
         """Take a folder away at once: a reader sees all of it or nothing."""
-        root = self.folder / STAGING
-        root.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{self.run_id}-", dir=root) as aside:
-            folder.rename(Path(aside) / "old")
+        with contextlib.ExitStack() as resources:
+            aside = stage_folder(self.folder, self.run_id, self._stopper, resources)
+            folder.rename(aside / "old")
+            shutil.rmtree(aside)
         with contextlib.suppress(OSError):
-            root.rmdir()
+            (self.folder / STAGING).rmdir()
 
     def close(self) -> None:
         """Remove what is unfinished."""
