@@ -486,6 +486,34 @@ def test_a_time_window_by_the_recipes_column(
     assert (refused.code, refused.error["where"]) == (2, "since")
 
 
+def test_bad_rows_of_a_part_are_told_by_their_place_in_the_file(
+    run: Runner, common: tuple[str, ...], model: Path, tmp_path: Path
+) -> None:
+    lines = make_events(seed=1).drop(columns="left").to_csv(index=False, date_format="%Y-%m-%d").splitlines()
+    column = lines[0].split(",").index("amount")
+    for number, amount in ((7, "much"), (9, "-1e3"), (11, "more")):
+        cells = lines[number].split(",")
+        cells[column] = amount
+        lines[number] = ",".join(cells)
+    file = tmp_path / "x.csv"
+    file.write_text("\n".join(lines) + "\n")
+
+    def score(*more: object) -> Any:
+        return run(
+            "score", "--input", file, *common, "--model", model, "--output", tmp_path / "out", "--log-format", "json",
+            *more,
+        )  # fmt: skip
+
+    refused = score("--where", "amount > 5")
+    assert refused.error["where"] == f"{file}, row 7, column amount"
+    outcome = score("--where", "amount > 5", "--on-bad-rows", "skip")
+    assert outcome.code == 0, outcome.err
+    whole = [line.split(",")[column] for line in lines[1:]]
+    good = sum(amount not in ("", "much", "more") and float(amount) > 5 for amount in whole)
+    assert outcome.result["rows_read"] == good + 2, "what cannot be judged is read, and then refused"
+    assert outcome.result["rows_skipped"] == 2
+
+
 def test_a_batch_tells_which_part_it_is_of(
     run: Runner, common: tuple[str, ...], data: Path, model: Path, tmp_path: Path
 ) -> None:
