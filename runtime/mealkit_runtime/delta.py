@@ -222,12 +222,12 @@ def _file(
     rows = action.get("num_records")
     return DataFile(
         place,
-        action.get("size_bytes"),
-        partition,
-        {name: facts for name, facts in bounds.items() if facts != (None, None, None) and name not in partition},
-        rows if rows is None or mask is None else rows - mask.false_count,
-        dict(kinds),
-        mask,
+        size=action.get("size_bytes"),
+        partition=partition,
+        bounds={name: facts for name, facts in bounds.items() if facts != (None, None, None) and name not in partition},
+        rows=rows if rows is None or mask is None else rows - mask.false_count,
+        columns=dict(kinds),
+        kept=mask,
     )
 
 
