@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = pa.table({"n": range(6, 9), "shop": ["c"] * 3, "at": [DAY + dt.timedelta(9)] * 3, "price": [1.5, 2.5, 3.5]})
     write_deltalake(folder, more, mode="append", schema_mode="merge")
     DeltaTable(folder).delete("shop = 'a b'")
+    for version in range(3):  # a version's time is that of its file in the log
+        day = dt.datetime(2026, 1, 1 + version, tzinfo=dt.UTC).timestamp()
+        os.utime(folder / "_delta_log" / f"{version:020}.json", (day, day))
     return folder
 
 
@@ -53,9 +57,8 @@ def test_versions(table: Path) -> None:
     assert source.facts["version"] == 2
     assert source.partitions == ("shop",)
     assert row_count(source) == 7
-    time = DeltaTable(table).history()[1]["timestamp"]
-    moment = dt.datetime.fromtimestamp(time / 1000 + 0.0005, dt.UTC)
-    assert locate(f"{table}@{moment.isoformat()}").facts["version"] == 1
+    for time, version in (("2026-01-01T12:00:00Z", 0), ("2026-01-02T12:00:00+01:00", 1), ("2026-01-03", 2)):
+        assert locate(f"{table}@{time}").facts["version"] == version
 
 
 def test_the_fingerprint_is_of_the_version(table: Path) -> None:
