@@ -24,6 +24,7 @@ from bench.registry import Place, Traffic, fresh_registry
 from bench.report import BEGIN, END, insert, render
 from bench.result import Extra, Result, from_json
 from bench.scenario import Round, Sample
+from bench.scoring import render as render_scoring
 from bench.side import Built
 from bench.source import Source
 from bench.startup import Startup
@@ -299,3 +300,11 @@ def test_only_images_of_benchmarks_are_removed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Engine, "docker", docker)
     Engine("docker", {}).forget_images()
     assert calls[1] == ("rmi", "-f", "2", "3")
+
+
+def test_scoring_rates_are_those_of_the_loop() -> None:
+    sides = {"loop": {"seconds": 4.0, "peak": 2**30}, "mealkit, 2 workers": {"seconds": 2.0, "peak": 2**29}}
+    report = {"rows": 8_000, "batch_rows": 100, "repeats": 3, "imports": 1.0, "first_row": 1.1, "sides": sides}
+    text = render_scoring(report)
+    assert "4,000        2.00x       512" in text
+    assert "first row scored 1.10 s: 1.10x" in text
