@@ -415,3 +415,37 @@ def test_the_ledger_adds_up() -> None:
     Sieve(schema_of(Visit), nothing).sift(pa.table({"id": pa.array([None], pa.int64())}), "x")
     with pytest.raises(BadRowsError, match="all 1 rows are bad: id missing 1"):
         nothing.settle(0, "x")
+
+
+def test_rows_are_numbered_and_counted_whatever_else_is_asked(scoring: Scoring, tmp_path: Path) -> None:
+    frame, _, _ = spoiled(make_events(seed=1).drop(columns="left"))
+    apart = frame.sample(frac=1, random_state=0)
+    source = write(apart, tmp_path / "x.csv")
+    numbers = {int(row): number for number, row in enumerate(apart.index, 1)}
+    chosen = ("--where", "plan = 'gold'", "--workers", "2", "--group", "engine", "--batch-rows", "40")
+    outcome = scoring(source, *KEEP, *chosen, "--run-id", "r")
+    assert outcome.code == 0, outcome.err
+    gold = frame[frame["plan"] == "gold"]
+    wanted = sorted(numbers[row] for row in (3, 4, 10, 11, 20, 21, 30, 31) if row in gold.index)
+    assert counts(outcome) == (len(gold), len(gold) - len(wanted), 0, len(wanted))
+    kept = pd.read_csv(tmp_path / "scores.quarantine" / "run_id=r" / "bad-rows.csv", dtype=str)
+    assert kept["_row"].astype(int).tolist() == wanted
+    # Unsorted, and without an engine that sorts: the rows are read once more, and the same ones are left out.
+    refused = scoring(source, *SKIP, "--group", "sorted", output="refused")
+    assert refused.error["code"] == "data"
+
+
+def test_shards_keep_their_own_bad_rows(scoring: Scoring, tmp_path: Path) -> None:
+    frame = make_events(seed=1).drop(columns="left").astype({"kind": object})
+    frame.loc[[3, len(frame) - 1], "kind"] = "letter"
+    cut = int(np.flatnonzero(frame["customer"].ne(frame["customer"].shift()))[60])
+    for number, part in enumerate((frame.iloc[:cut], frame.iloc[cut:])):
+        write(part, tmp_path / "in" / f"{number}.parquet")
+    found = [scoring(tmp_path / "in", *KEEP, "--shard", f"{shard}/2", "--run-id", "r") for shard in (0, 1)]
+    assert [outcome.code for outcome in found] == [0, 0], found[0].err + found[1].err
+    kept = [counts(outcome)[3] for outcome in found]
+    assert sum(kept) == 2
+    folders = sorted(path.name for path in (tmp_path / "scores.quarantine").iterdir())
+    assert folders == [f"run_id=r.{shard}-of-2" for shard in (0, 1) if kept[shard]]
+    record = json.loads(next((tmp_path / "scores").rglob("_batch.json")).read_text())
+    assert (record["input"]["rows"], record["input"]["rows_used"]) == (len(frame), len(frame) - 2)
