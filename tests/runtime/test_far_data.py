@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,22 @@ def test_other_file_systems_that_fsspec_knows() -> None:
     assert numbers("memory://shop/b") == [2]
     assert numbers("memory://shop/**/*.parquet") == [2]
     assert fingerprint(locate("memory://shop"), whole=True).startswith("sampled:")
+
+
+def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "_delta_log").mkdir()
+    for package, uri, hint in (
+        ("fsspec", "https://127.0.0.1/x.csv", "add fsspec[http] to the recipe's dependencies"),
+        ("fsspec", "sftp://127.0.0.1/x.csv", "add fsspec, and its package for the scheme"),
+        ("deltalake", str(tmp_path), "add deltalake to the recipe's dependencies"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, package, None)
+            file_system.of_fsspec.cache_clear()
+            with pytest.raises(SettingsError) as caught:
+                locate(uri)
+            assert hint in str(caught.value.hint)
+    file_system.of_fsspec.cache_clear()
 
 
 def test_what_may_be_a_secret_is_not_shown() -> None:
