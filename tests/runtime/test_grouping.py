@@ -23,7 +23,7 @@ from mealkit_runtime.grouping import Sorter, temporary_folder
 from mealkit_runtime.stop import Stopper
 
 JSON = ("--log-format", "json")
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

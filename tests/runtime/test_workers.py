@@ -106,15 +106,6 @@ def test_the_same_bits_for_any_number_of_workers(score: Callable[..., Outcome], 
     assert len({digest(files / name) for name in outcomes}) == 1, "the recipe's random numbers are the same too"
 
 
-def test_rows_that_stand_together(run: Runner, data: Path, model: Path, tmp_path: Path) -> None:
-    source = write(make_events(900, seed=3).drop(columns="left"), tmp_path / "many.parquet")
-    common = ("--input", f"plans={data}/plans.csv", "--model", model, "--run-id", "r", "--batch-rows", "100", *JSON)
-    for workers in (1, 2):
-        argv = ("score", "--input", source, *common, "--output", tmp_path / str(workers), "--workers", workers)
-        assert run(*argv).code == 0
-    assert digest(tmp_path / "1") == digest(tmp_path / "2")
-
-
 def test_workers_are_forked_from_one_that_loaded_all(score: Callable[..., Outcome], files: Path) -> None:
     alone = score("alone", ODD_TELL="1")
     assert alone.code == 0, alone.err
