@@ -13,6 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from churn_runs import Outcome, Runner, spec_of, write
+from injection import failing, killing
+
+from mealkit.errors import ModelError
+from mealkit_runtime.model import open_model
 
 JSON = ("--log-format", "json")
 
@@ -149,3 +153,43 @@ def test_a_result_that_cannot_be_written(noisy: Callable[..., Outcome], disk: Di
     assert outcome.result["model"]["digest"], "the model is there all the same, and is told"
     assert not (path / "r.json").exists()
     assert not list(path.glob(".*"))
+
+
+@pytest.mark.parametrize(("mode", "call"), [(m, c) for m in ("train", "score") for c in ("fsync", "rename")])
+def test_a_disk_that_fails(
+    start: Callable[..., Any], noisy: Callable[..., Outcome], rows: Path, tmp_path: Path, mode: str, call: str
+) -> None:
+    """As a lost network disk or a broken one does: at the commit, when all seemed well."""
+    made = tmp_path / "made"
+    made.mkdir()
+    where = ("--model", made / "m") if mode == "train" else ("--model", tmp_path / "model", "--output", made / "s")
+    process = start(
+        mode, "--input", rows, *where, "--run-id", "r", *JSON, recipe="noisy", prefix=failing(call, "EIO"),
+        environment={"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    out, err = process.communicate(timeout=120)
+    told(Outcome(process.returncode, out, err), "the disk failed to read or write", made)
+    nothing_in(made)
+    assert noisy(mode, made).code == 0
+    assert not list(made.rglob(".mealkit*"))
+
+
+@pytest.mark.parametrize(("call", "number"), [("mkdir", 3), ("fsync", 1), ("fsync", 3), ("rename", 1), ("rename", 2)])
+def test_a_training_that_is_killed(
+    start: Callable[..., Any], noisy: Callable[..., Outcome], rows: Path, tmp_path: Path, call: str, number: int
+) -> None:
+    """A model is there whole or not at all, and the same run again removes what the dead one left."""
+    made = tmp_path / "made"
+    (made / "m").mkdir(parents=True)  # as a mount point would be: the model is moved in piece by piece
+    process = start(
+        "train", "--input", rows, "--model", made / "m", *JSON, recipe="noisy", prefix=killing(call, number),
+        environment={"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    process.communicate(timeout=120)
+    assert process.returncode in (-9, 137), "the run came to that call"
+    assert not (made / "m" / "model.json").exists()
+    with pytest.raises(ModelError):
+        open_model(made / "m", "noisy")
+    assert noisy("train", made).code == 0
+    assert open_model(made / "m", "noisy").facts["recipe"]["name"] == "noisy"
+    nothing_in(made / "m", "artifact", "model.json")
