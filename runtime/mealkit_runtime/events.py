@@ -192,7 +192,7 @@ def plain(value: object, change: Callable[[str], str], depth: int = 0) -> Any:
         return _cut(change(value[: 2 * LONGEST]), len(value))
     if depth < _DEEPEST:
         if isinstance(value, Mapping):
-            return {change(str(name)): plain(item, change, depth + 1) for name, item in value.items()}
+            return {plain(str(name), change): plain(item, change, depth + 1) for name, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             ordered: Iterable[object] = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
             return [plain(item, change, depth + 1) for item in ordered]

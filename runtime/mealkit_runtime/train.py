@@ -14,6 +14,7 @@ from mealkit.recipe import Recipe, need_evaluator
 
 from . import model as models
 from .checkpoint import CheckpointFolder
+from .events import plain
 from .material import Material, gather, identity, make_context, prepare
 from .run import Run, disk_error, versions
 
@@ -45,7 +46,7 @@ def train(run: Run) -> None:
         try:
             model = fit(run, material.recipe, data, validation, context, folder / models.ARTIFACT)
         finally:
-            run.found["history"] = context.history.to_json()
+            run.found["history"] = plain(context.history.to_json(), run.reporter.redact)
             run.found["training"] = training_facts(material, context, checkpoints)
         if config.resume and checkpoints is not None and not checkpoints.asked:
             run.warn("the recipe saves no checkpoints, or never looks for one: --resume began anew")

@@ -161,7 +161,10 @@ class Trials:
         with _disk(own):
             (own / models.ARTIFACT).mkdir(parents=True, exist_ok=True)
         model = fit(run, material.recipe, data, validation, context, own / models.ARTIFACT)
-        notes = {"history": context.history.to_json(), "training": training_facts(material, context, checkpoints)}
+        notes = {
+            "history": plain(context.history.to_json(), run.reporter.redact),
+            "training": training_facts(material, context, checkpoints),
+        }
         with _disk(own):
             (own / NOTES).write_text(json.dumps(notes), encoding="utf-8")
         evaluator = need_evaluator(material.recipe)
@@ -219,7 +222,7 @@ class Trials:
         if again:  # in another container, or before this run was resumed
             run.reporter.log("info", f"trial {best['number']} was made elsewhere: its model is trained again here")
             model = fit(run, material.recipe, data, validation, context, artifact)
-            run.found["history"] = context.history.to_json()
+            run.found["history"] = plain(context.history.to_json(), run.reporter.redact)
             run.found["training"] = training_facts(material, context, None)
         else:
             artifact.rmdir()
