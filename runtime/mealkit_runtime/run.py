@@ -132,7 +132,7 @@ class Run:
             return None
         shard = self.config.shard
         name = self.config.run_id if shard is None else f"{self.config.run_id}.{shard.index}-of-{shard.count}"
-        return Quarantine(folder, name, self.reporter.redact, self.stopper)
+        return Quarantine(folder, name, self.reporter.redactor.known, self.stopper)
 
     def bad_rows(self, *, main: bool = True) -> BadRows:
         """A ledger for the rows of one dataset; those of the main one are told in the result."""
