@@ -18,6 +18,7 @@ from .wheel import WheelFile
 
 if TYPE_CHECKING:
     from .spool import Spool
+    from .wheel_reader import OpenWheel
 
 LAYOUT = 1
 """The version of what a bytecode layer depends on besides its key: raise it with every change that moves a digest."""
@@ -90,6 +91,7 @@ def _fill(
     made_by = (str(LAYOUT), python_tag(minor), interpreter.tag)
     sources: dict[str, Source] = {}
     new: dict[str, list[str]] = {}
+    opened: list[OpenWheel] = []
     for wheel in wheels:
         key = compiled_key(Group((wheel,)).identity, *made_by)
         kept = read_compiled(store, key) if keep and not anew else None
@@ -98,11 +100,17 @@ def _fill(
                 if path not in spool.sizes:
                     spool.add(path, data)
             continue
-        found = [file for file in placed_files(wheel, minor) if _wanted(file.path, f"{site_packages(minor)}/")]
+        placed = placed_files(wheel, minor)
+        found = [file for file in placed if _wanted(file.path, f"{site_packages(minor)}/")]
         sources |= {file.path: Source(file.path, file.size, file.read) for file in found}
+        opened += [file.source for file in placed[:1]]
         new[key] = [bytecode_path(file.path, minor) for file in found]
     left = [source for path, source in sources.items() if bytecode_path(path, minor) not in spool.sizes]
-    compile_each(left, interpreter, lambda path, data: spool.add(bytecode_path(path, minor), data))
+    try:
+        compile_each(left, interpreter, lambda path, data: spool.add(bytecode_path(path, minor), data))
+    finally:
+        for one in opened:
+            one.pages.forget()
     if keep:
         for key, paths in new.items():
             keep_compiled(store, key, {path: spool.read(path) for path in paths if path in spool.sizes})

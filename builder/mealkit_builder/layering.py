@@ -127,14 +127,19 @@ def build_wheel_layer(group: Group, minor: str, store: Store) -> Layer:
     """
     files = merged_files(group.wheels, minor)
     opened = {file.source.wheel: file.source for file in files}
-    return write_layer(
-        (file_node(file.path, file.size, file.body, executable=file.executable) for file in files),
-        kind=group.kind,
-        key=wheel_layer_key(group, minor),
-        title=group.title,
-        store=store,
-        checks=[wheel.check_sha256 for wheel in opened.values()],
-    )
+    try:
+        return write_layer(
+            (file_node(file.path, file.size, file.body, executable=file.executable) for file in files),
+            kind=group.kind,
+            key=wheel_layer_key(group, minor),
+            title=group.title,
+            store=store,
+            checks=[wheel.check_sha256 for wheel in opened.values()],
+        )
+    finally:
+        # What was read last of each wheel would stay as long as the wheel is remembered.
+        for wheel in opened.values():
+            wheel.pages.forget()
 
 
 def merged_files(wheels: Iterable[WheelFile], minor: str) -> list[Placed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from services import RunningRegistry
-from wheels_for_tests import generated_wheel
+from wheels_for_tests import MINOR, generated_wheel
+
+from mealkit_builder.bytecode import build_bytecode_layer
+from mealkit_builder.interpreter import find_interpreter
+from mealkit_builder.layering import Group, build_wheel_layer
+from mealkit_builder.store import Store
 
 MB = 1 << 20
 
@@ -66,3 +72,30 @@ def test_memory_does_not_grow_with_a_wheel(tmp_path: Path, registry: RunningRegi
     assert told["size"] > 280 * MB
     assert told["spliced"] < 80 * MB, told
     assert told["all"] < 100 * MB, told
+
+
+@pytest.mark.parametrize("made", ["files", "bytecode"])
+def test_a_wheel_that_is_done_with_keeps_no_page(tmp_path: Path, made: str) -> None:
+    """Wheels stay mapped while a build lasts: what each kept would make memory grow with their number."""
+    wheel = generated_wheel(tmp_path, {"large.so": (3, zipfile.ZIP_DEFLATED)}, 200)
+    store, group = Store(tmp_path / "store"), Group((wheel,))
+    if made == "files":
+        build_wheel_layer(group, MINOR, store)
+    else:
+        interpreter = find_interpreter(MINOR, os.environ)
+        assert interpreter is not None
+        build_bytecode_layer(group, MINOR, interpreter, store)
+    assert _resident(str(wheel.path)) == 0
+
+
+def _resident(path: str) -> int:
+    """KiB of a mapped file in this process' memory; -1: it is not mapped."""
+    found = -1
+    mine = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.split(maxsplit=1)[0].endswith(":"):
+            if mine and line.startswith("Rss:"):
+                found = max(found, 0) + int(line.split()[1])
+        else:
+            mine = line.endswith(path)
+    return found
