@@ -142,7 +142,10 @@ class ParquetBatchSaver(DataSaver):
                 mark = Mark(part, "" if schema is None else _to_text(schema), self.provenance.get("input") or {})
                 first = self._board.done(mark)
                 if not first and part is not None:
-                    self._stage.drop(part)  # another process of this shard was faster
+                    told = self._board.mark()
+                    first = told is not None and told.part == part  # the answer to our own mark was lost
+                    if not first:
+                        self._stage.drop(part)  # another process of this shard was faster
                 return self._gather(mark, existed=not first)
 
     def abort(self) -> None:

@@ -36,7 +36,7 @@ from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_re
 from .delta import LOG
 from .delta_type import delta_schema
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten
+from .direct_stage import DirectStage, board_of, forgotten, is_same
 from .files import sync
 from .shelf import FolderShelf, Shelf
 from .stop import Stopper
@@ -94,7 +94,12 @@ class DeltaTableOfBatches:
 
     def stage(self, batch_id: str, stopper: Stopper) -> Stage:
         """Begin a batch."""
-        return DirectStage(self.shelf, batch_id, self._commit)
+        return DirectStage(self.shelf, batch_id, self._commit, sure=self._is_sure)
+
+    @property
+    def _is_sure(self) -> bool:
+        """Whether a commit that failed here made nothing visible; far away its answer may have been lost."""
+        return isinstance(self.shelf, FolderShelf)
 
     def board(self, batch_id: str) -> str:
         """Where the shards of a run tell that they are done."""
@@ -144,12 +149,14 @@ class DeltaTableOfBatches:
         ]
         whole = deltalake.Schema.from_arrow(schema.append(pa.field(PARTITION, pa.string())))
         told = self._tell(record)
-        committed = False
+        committed = unknown = False
         try:
             for _ in self._tries("committing the batch"):
                 table = self._table()
                 if table is not None and _is_there(table, record.batch_id):
-                    return self.find(record.batch_id)
+                    existing = self.find(record.batch_id)
+                    committed = existing is not None and is_same(existing, record)  # by us, and the answer was lost
+                    return existing
                 known = None if table is None else table.transaction_version(_application(record.batch_id))
                 properties = _properties(deltalake, record, (known or 0) + 1)
                 with self._conflicts(None if table is None else table.version()):
@@ -172,8 +179,11 @@ class DeltaTableOfBatches:
                     self._force()
                     return None
             raise AssertionError("the tries end with an error")
+        except BaseException:
+            unknown = not self._is_sure
+            raise
         finally:
-            if not committed:
+            if not committed and not unknown:
                 self.shelf.remove(told)
 
     def _tell(self, record: Record) -> str:

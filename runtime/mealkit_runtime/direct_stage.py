@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from mealkit.errors import UnreachableError
+
 from .batch_record import PARTITION, Part, Record, folder_of
 from .destination import Leftover
 from .part import Sink
@@ -22,10 +24,14 @@ class DirectStage:
         shelf: The files of the dataset.
         batch_id: Whose files these are.
         commit: Makes a batch visible, or gives the record of the one that was there.
+        sure: Whether a commit that failed, other than by a lost answer, is known to have made nothing visible.
     """
 
-    def __init__(self, shelf: Shelf, batch_id: str, commit: Callable[[Record, Any], Record | None]) -> None:
+    def __init__(
+        self, shelf: Shelf, batch_id: str, commit: Callable[[Record, Any], Record | None], *, sure: bool = True
+    ) -> None:
         self.shelf = shelf
+        self.sure = sure
         self.folder = folder_of(batch_id)
         self._commit = commit
         self._names: set[str] = set()
@@ -45,10 +51,20 @@ class DirectStage:
         self.shelf.remove(f"{self.folder}/{part.name}")
 
     def commit(self, record: Record, schema: Any, *, sharded: bool) -> Record | None:
-        """Make the batch visible."""
-        existing = self._commit(record, schema)
-        if existing is None:
+        """Make the batch visible; otherwise the record of the one that is there.
+
+        The answer to a commit may get lost: what then is found there may be our own batch, and what failed may have
+        been committed. In both cases the files stay.
+        """
+        try:
+            existing = self._commit(record, schema)
+        except BaseException as error:
+            if isinstance(error, UnreachableError) or not self.sure:
+                self._names.clear()
+            raise
+        if existing is None or (not sharded and is_same(existing, record)):
             self._names.clear()
+            return None
         return existing
 
     def close(self) -> None:
@@ -57,6 +73,11 @@ class DirectStage:
             with contextlib.suppress(OSError):
                 self.shelf.remove(name)
         self._names.clear()
+
+
+def is_same(existing: Record, record: Record) -> bool:
+    """Whether a batch that is there is the one that was just committed: the names of its files are no one else's."""
+    return {part.name for part in existing.parts} == {part.name for part in record.parts}
 
 
 def board_of(batch_id: str) -> str:

@@ -125,11 +125,11 @@ class Run:
     @functools.cached_property
     def quarantine(self) -> Quarantine | None:
         """Who keeps the bad rows of all datasets of the run."""
-        from .quarantine import Quarantine
-
         folder = self.config.quarantine
         if folder is None:
             return None
+        from .quarantine import Quarantine
+
         shard = self.config.shard
         name = self.config.run_id if shard is None else f"{self.config.run_id}.{shard.index}-of-{shard.count}"
         return Quarantine(folder, name, self.reporter.redactor.known, self.stopper)

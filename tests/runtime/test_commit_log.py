@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from batch_runs import begin, finish, save
 
 from mealkit.errors import EmptyDataError, MealkitError, SettingsError, StorageError, UnreachableError, UsageError
+from mealkit_runtime import file_system
 from mealkit_runtime.batches import clean, find_batch, last_batch, list_batches, undo_batch, verify_batch
 from mealkit_runtime.cloud_shelf import CloudShelf
 from mealkit_runtime.dataset import locate, pieces
@@ -52,6 +58,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def dataset(endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    file_system._file_system.cache_clear()  # it was made once, with what the environment said
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -176,3 +183,67 @@ def test_a_store_that_does_not_answer(dataset: str, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UnreachableError, match="did not answer") as caught:
         save(dataset, "one")
     assert caught.value.exit_code == 75
+
+
+class _Forgetful(http.server.BaseHTTPRequestHandler):
+    """Passes requests on; of those whose path has ``lost`` in it, that many answers never arrive."""
+
+    server: Any
+
+    def _pass_on(self) -> None:
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        real = http.client.HTTPConnection(urlsplit(self.server.real).netloc, timeout=30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        real.request(self.command, self.path, data, headers)
+        answer = real.getresponse()
+        body = answer.read()
+        real.close()
+        if self.command == "PUT" and self.server.lost in self.path and self.server.times > 0 and answer.status < 300:
+            self.server.times -= 1
+            return  # the connection ends without a word
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length", "date", "server"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", length or "0")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("scheme", "lost"), [("", "_mealkit/commits/"), ("", "_mealkit/shards/"), ("delta:", "_delta_log/")]
+)
+@pytest.mark.parametrize("times", [1, 99])
+def test_an_answer_to_a_commit_that_gets_lost(
+    dataset: str, endpoint: str, monkeypatch: pytest.MonkeyPatch, scheme: str, lost: str, times: int
+) -> None:
+    dataset = f"{scheme}{dataset.partition('[')[0]}-{lost.strip('_/').replace('/', '-')}-{times}"
+    shard = "1/2" if "shards" in lost else None
+    save(dataset, "before", [1, 2])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Forgetful) as server:
+        server.real, server.lost, server.times = endpoint, lost, times  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        try:
+            save(dataset, "run", [3, 4, 5] if shard is None else [4, 5], shard)
+        except MealkitError as error:
+            told = error
+            assert told.exit_code in (74, 75), told
+        assert server.times < times  # type: ignore[attr-defined]
+        server.shutdown()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    if shard is None:
+        assert save(dataset, "run", [3, 4, 5]).existed, "it was committed"
+    else:
+        assert save(dataset, "run", [4, 5], shard).waiting in (0, 1)
+        assert save(dataset, "run", [3], "0/2").waiting == 0
+    assert [(one.batch_id, one.rows) for one in list_batches(dataset)] == [("before", 2), ("run", 3)]
+    assert verify_batch(dataset, find_batch(dataset, "run")) == []
+    rows = [value for table in pieces(locate(dataset), schema_of(None), 9) for value in table["x"].to_pylist()]
+    assert sorted(rows) == [1, 2, 3, 4, 5]
