@@ -97,7 +97,7 @@ def test_an_edit_costs_the_same_whatever_the_image_holds(workshop: Workshop) -> 
                 costs[large].append(cost(machine, root, memory))
             if large == 6:
                 other = cost(workshop, root, memory, "team/other")
-    assert sizes[6] > 4 * sizes[1]
+    assert sizes[6] > 3 * sizes[1]
     for small, big in zip(costs[1], costs[6], strict=True):
         assert small.uploaded == big.uploaded == 1
         assert small.requests == big.requests

@@ -43,9 +43,8 @@ def test_files_give_what_memory_gives(tmp_path: Path) -> None:
     assert values == {metric.name: metric.value for metric in trial.metrics}
 
     # In batches, the weeks of a store must stand together; the published file is by date, and says so.
-    refused = run(
-        tmp_path, "score", "--input", published, "--model", str(model), "--output", str(scores), status=3
-    )["error"]  # fmt: skip
+    options = ("--model", str(model), "--output", str(scores), "--group", "sorted")
+    refused = run(tmp_path, "score", "--input", published, *options, status=3)["error"]
     assert "do not stand together" in refused["message"]
     assert "sort the dataset by store" in refused["hint"]
     assert not list(scores.rglob("*.parquet"))

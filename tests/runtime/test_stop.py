@@ -117,6 +117,10 @@ def test_what_a_killed_run_left_is_removed_by_the_next(
     argv = ("score", "--input", data / "new.parquet", *common, "--model", tmp_path / "m", "--output", tmp_path / "s")
     process = start(*argv, *JSON, "--run-id", "killed", "--batch-rows", "20")
     wait_for(process, '"event": "progress"')
+    for _ in range(1000):  # the writer is a step behind
+        if list((tmp_path / "s" / ".mealkit-staging").glob("killed-*/part-*")):
+            break
+        time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)
     assert list((tmp_path / "s" / ".mealkit-staging").glob("killed-*/part-*"))
     with pytest.raises(FileNotFoundError):
