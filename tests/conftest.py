@@ -31,6 +31,8 @@ def pytest_runtest_makereport(
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"nothing may be skipped here (MEALKIT_REQUIRE), but: {reason}"
+    # What a test printed may be no UTF-8, and has to pass between processes.
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report
 
 
