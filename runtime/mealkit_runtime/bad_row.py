@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -148,6 +148,17 @@ class BadRows:
         if self._keeper is not None:
             self._keeper.add(found)
         self._found.update(self.facts())
+        if isinstance(self.limit, int) and self.rows_bad > self.limit:
+            raise self._too_many(f"{self.limit:,}")
+
+    def take_over(self, by_rule: Mapping[str, Mapping[str, int]], rows_read: int) -> None:
+        """Rows that others sifted, each of them for a part of the dataset; they have told which ones were bad."""
+        self.rows_read += rows_read
+        for column, rules in by_rule.items():
+            for rule, count in rules.items():
+                counts = self.by_rule.setdefault(column, {})
+                counts[rule] = counts.get(rule, 0) + count
+                self.rows_bad += count
         if isinstance(self.limit, int) and self.rows_bad > self.limit:
             raise self._too_many(f"{self.limit:,}")
 

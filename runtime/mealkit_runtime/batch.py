@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mealkit.context import Context
-from mealkit.errors import EmptyDataError, MealkitError, RecipeError, storage_error
+from mealkit.errors import EmptyDataError, MealkitError, RecipeError, StorageError, storage_error
 from mealkit.saver import BatchRecord, DataSaver
 
 from .batch_record import PARTITION, Part, Record, merged_input
@@ -38,8 +38,10 @@ class ParquetBatchSaver(DataSaver):
         stopper: Keeps signals away from the commit.
         shard: Which part of the batch this is; None: all of it.
         clock: Seconds since the epoch.
+        gathers: Whether the last shard commits the batch; otherwise someone else does, by :meth:`gather`.
 
     Attributes:
+        bad_rows: How many rows were left out, by column and rule; a shard tells it with what it wrote.
         earlier: The record of the batch that an earlier run with this id committed.
     """
 
@@ -50,12 +52,15 @@ class ParquetBatchSaver(DataSaver):
         stopper: Stopper | None = None,
         shard: Shard | None = None,
         clock: Callable[[], float] = time.time,
+        gathers: bool = True,
     ) -> None:
         self.provenance = provenance
         self.schema = schema
         self.stopper = stopper or Stopper()
         self.shard = shard
         self.clock = clock
+        self.gathers = gathers
+        self.bad_rows: Mapping[str, Mapping[str, int]] = {}
         self.earlier: Record | None = None
         self._name = ""
         self._batch_id = ""
@@ -139,7 +144,8 @@ class ParquetBatchSaver(DataSaver):
                     return self._commit((part,), self.provenance, schema)
                 if part is not None:
                     self._stage.keep(part)
-                mark = Mark(part, "" if schema is None else _to_text(schema), self.provenance.get("input") or {})
+                text = "" if schema is None else _to_text(schema)
+                mark = Mark(part, text, self.provenance.get("input") or {}, self.bad_rows)
                 first = self._board.done(mark)
                 if not first and part is not None:
                     told = self._board.mark()
@@ -147,6 +153,29 @@ class ParquetBatchSaver(DataSaver):
                     if not first:
                         self._stage.drop(part)  # another process of this shard was faster
                 return self._gather(mark, existed=not first)
+
+    def marks(self) -> list[Mark] | None:
+        """What all shards told; None: not all are done, or the batch was committed."""
+        assert self._board is not None, "open comes first"
+        with self._disk("reading what the shards told"):
+            return self._board.marks()
+
+    def gather(self) -> BatchRecord:
+        """All shards are done: make their batch visible.
+
+        Raises:
+            EmptyDataError: none of them found a row.
+            StorageError: the disk is full or failed; nothing became visible.
+        """
+        with self._disk("committing the batch"), self.stopper.shielded():
+            record = self._collect(None)
+        if record is None:
+            raise StorageError(
+                "what the shards of the batch told is gone",
+                where=self._name,
+                hint="let only mealkit write there, then run the same command again",
+            )
+        return record
 
     def abort(self) -> None:
         """Remove what was staged."""
@@ -177,17 +206,26 @@ class ParquetBatchSaver(DataSaver):
     def _gather(self, mine: Mark, *, existed: bool) -> BatchRecord:
         """This shard is done: commit the batch if all are."""
         assert self._board is not None
+        if (record := self._collect(mine)) is not None:
+            return record
+        rows = 0 if mine.part is None else int(mine.part.rows or 0)
+        self._close()
+        return BatchRecord(
+            self._batch_id, self._name, rows, (), existed=existed, waiting=len(self._board.missing()) or 1
+        )
+
+    def _collect(self, mine: Mark | None) -> BatchRecord | None:
+        """The batch of all shards, committed now or before; None: it is not time for it yet.
+
+        Args:
+            mine: What this shard told; None: whoever asks is none.
+        """
+        assert self._board is not None
         assert self._destination is not None
-        marks = self._board.marks()
+        marks = self._board.marks() if self.gathers or mine is None else None
         if marks is None:
             # Another shard that was last may have committed and cleared while the marks were read.
-            if existing := self._existing(self._destination, mine):
-                return existing
-            rows = 0 if mine.part is None else int(mine.part.rows or 0)
-            self._close()
-            return BatchRecord(
-                self._batch_id, self._name, rows, (), existed=existed, waiting=len(self._board.missing()) or 1
-            )
+            return self._existing(self._destination, mine)
         parts = tuple(mark.part for mark in marks if mark.part is not None)
         if not parts or not sum(int(mark.input.get("rows") or 0) for mark in marks):
             self._board.clear()

@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 
 from mealkit.errors import MealkitError, ProjectError, RecipeError, Stopped, UsageError, storage_error
 from mealkit.redact import Redactor
-from mealkit.spec import MODES, RecipeSpec
+from mealkit.spec import RecipeSpec
 
 from . import RECIPE_FILE, __version__
 from .events import SCHEMA_FILE, Reporter, choose_form
 from .outlet import outlets, screened
-from .setting import DESCRIBE, SETTINGS, of_mode, table
+from .setting import DESCRIBE, NODES, SETTINGS, WORKER, of_mode, table
 from .stop import Interrupted, Stopper, stopped
 
 INTERNAL_EXIT = 1
@@ -31,6 +31,8 @@ _ABOUT = {
     "evaluate": "Judge a trained model on a dataset whose target is known.",
     "score": "Score a dataset with a trained model; adds one batch of rows to the output dataset, all or nothing.",
     "describe": "Show what the recipe is: its hyperparameters, inputs, outputs and metrics.",
+    "worker": "Work for runs with --engine: join a Dask scheduler, until it has gone.",
+    "scheduler": "Be the Dask scheduler that workers join and that runs with --engine use.",
 }
 
 _EXAMPLES = {
@@ -47,6 +49,8 @@ _EXAMPLES = {
         "score --input data/ --model model --output scores --workers auto",
     ),
     "describe": ("describe", "describe --json", "describe --events-schema"),
+    "worker": ("worker --engine dask://10.0.0.7:8786 --workers auto",),
+    "scheduler": ("scheduler", "scheduler --host 127.0.0.1"),
 }
 
 _EPILOG = """\
@@ -75,13 +79,16 @@ def main(
         environment: ``MEALKIT_*`` variables are read from it; None: that of the process.
         clock: Seconds since the epoch.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in NODES:
+        return _node(argv, spec, prog, os.environ if environment is None else environment)
     # First of all, and before the libraries: PID 1 ignores SIGTERM until a handler is set.
     stopper = Stopper()
     begun = time.monotonic()
     with stopper.install():
         try:
             return _main(
-                sys.argv[1:] if argv is None else argv,
+                argv,
                 spec,
                 prog,
                 os.environ if environment is None else environment,
@@ -97,6 +104,21 @@ def main(
             return Stopped.exit_code
         except BrokenPipeError:
             return INTERNAL_EXIT
+
+
+def _node(argv: Sequence[str], spec: RecipeSpec | None, prog: str, environment: Mapping[str, str]) -> int:
+    """A scheduler or a worker: it runs until it is stopped, and is no run."""
+    try:
+        arguments = parse(argv, prog)
+        assert arguments is not None
+        if spec is None and argv[0] == WORKER:
+            spec = read_spec(environment)
+        from .cluster_node import run_node
+
+        return run_node(argv[0], arguments, environment, spec)
+    except MealkitError as error:
+        sys.stderr.write(Redactor.of_environment(environment).text(error.render()) + "\n")
+        return error.exit_code
 
 
 def _main(
@@ -376,9 +398,9 @@ def parse(argv: Sequence[str], prog: str) -> dict[str, Any] | None:
     if first == "--version":
         sys.stdout.write(f"mealkit-runtime {__version__}, Python {sys.version.split()[0]}\n")
         raise SystemExit(0)
-    if first not in MODES:
-        near = difflib.get_close_matches(first, MODES, n=1)
-        modes = ", ".join(MODES)
+    if first not in _ABOUT:
+        near = difflib.get_close_matches(first, _ABOUT, n=1)
+        modes = ", ".join(_ABOUT)
         raise UsageError(
             f"unknown mode {first!r}",
             where=prog,
@@ -413,7 +435,8 @@ def mode_parser(mode: str, prog: str) -> ArgumentParser:
             parser.add_argument(setting.flag, action="append", metavar=setting.metavar, default=SUPPRESS, help=text)
         else:
             parser.add_argument(setting.flag, metavar=setting.metavar, default=SUPPRESS, help=text)
-    parser.add_argument("--config", metavar="FILE", default=SUPPRESS, help="settings as JSON [MEALKIT_CONFIG]")
+    if mode not in NODES:
+        parser.add_argument("--config", metavar="FILE", default=SUPPRESS, help="settings as JSON [MEALKIT_CONFIG]")
     return parser
 
 

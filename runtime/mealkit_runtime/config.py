@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mealkit.errors import SettingsError
 from mealkit.spec import RecipeSpec
 
+from .engine import cluster_address
 from .events import FORMATS
 from .file_system import redact
 from .file_system import resolve as locate
@@ -53,6 +54,8 @@ class RunConfig:
     bootstrap: int = 200
     confidence: float = 0.95
     report: Path | None = None
+    engine: str | None = None
+    engine_wait: int = 300
     workers: int = 1
     unordered: bool = False
     group: str = "auto"
@@ -98,7 +101,7 @@ def resolve(
     """
     config_file = arguments.get("config") or environment.get("MEALKIT_CONFIG")
     config = {} if config_file is None else _config(str(config_file))
-    sources = _Sources(mode, arguments, environment, config)
+    sources = Sources(mode, arguments, environment, config)
     inputs = _inputs(spec, sources)
     main = inputs.pop("", None)
     if main is None:
@@ -124,6 +127,9 @@ def resolve(
             where="run_id",
             hint="use up to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
+    engine = sources.text("engine")
+    if engine is not None:
+        _check_engine(engine, sources, shard)
     form = sources.text("log_format") or "auto"
     if form not in FORMATS:
         raise SettingsError(f"unknown log format {form!r}", where="log_format", hint=f"use one of {', '.join(FORMATS)}")
@@ -144,7 +150,9 @@ def resolve(
         bootstrap=sources.whole("bootstrap", 200, 0, 100_000),
         confidence=sources.fraction("confidence", 0.95),
         report=sources.path("report"),
-        workers=0 if sources.find("workers") == "auto" else sources.whole("workers", 1, 0, 1024),
+        engine=engine,
+        engine_wait=engine_wait(sources),
+        workers=workers(sources),
         unordered=sources.switch("unordered"),
         group=sources.choice("group", GROUPINGS),
         **_bad_rows(sources, output or model),
@@ -160,6 +168,33 @@ def resolve(
         log_format=form,
         query=_query(spec, sources),
     )
+
+
+def workers(sources: Sources) -> int:
+    """How many processes work here; 0: as many as there are cores."""
+    return 0 if sources.find("workers") == "auto" else sources.whole("workers", 1, 0, 1024)
+
+
+def engine_wait(sources: Sources) -> int:
+    """Seconds to wait for a cluster."""
+    return sources.whole("engine_wait", 300, 0, 86_400)
+
+
+def _check_engine(engine: str, sources: Sources, shard: Shard | None) -> None:
+    """A cluster divides the work itself."""
+    cluster_address(engine)
+    others = {
+        "shard": shard is not None,
+        "workers": workers(sources) != 1,
+        "trial_workers": sources.whole("trial_workers", 1, 1, 1024) != 1,
+    }
+    for name, given in others.items():
+        if given:
+            raise SettingsError(
+                f"{name} and engine cannot be given together: the cluster's workers share the work",
+                where=name,
+                hint="leave one of them out; `worker --workers N` has N processes on one machine of the cluster",
+            )
 
 
 def _run_id_of_shards(environment: Mapping[str, str]) -> str:
@@ -180,7 +215,7 @@ def early_result(arguments: Mapping[str, Any], environment: Mapping[str, str]) -
     return Path(value) if value else None
 
 
-class _Sources:
+class Sources:
     """Looks a setting up in arguments, environment and config file; the first that has it wins."""
 
     def __init__(
@@ -268,7 +303,7 @@ class _Sources:
         raise SettingsError(f"{name} cannot be {value!r}", where=name, hint="use true or false")
 
 
-def _bad_rows(sources: _Sources, beside: str) -> dict[str, Any]:
+def _bad_rows(sources: Sources, beside: str) -> dict[str, Any]:
     """The settings of bad rows; ``beside`` is what the run writes, or to evaluate reads."""
     policy = sources.text("on_bad_rows") or "fail"
     if policy not in POLICIES:
@@ -325,7 +360,7 @@ def _config(name: str) -> dict[str, Any]:
     return config
 
 
-def _inputs(spec: RecipeSpec, sources: _Sources) -> dict[str, str]:
+def _inputs(spec: RecipeSpec, sources: Sources) -> dict[str, str]:
     """URIs by name; the main dataset's name is empty."""
     found: dict[str, str] = {}
 
@@ -359,7 +394,7 @@ def _inputs(spec: RecipeSpec, sources: _Sources) -> dict[str, str]:
     return found
 
 
-def _query(spec: RecipeSpec, sources: _Sources) -> Query:
+def _query(spec: RecipeSpec, sources: Sources) -> Query:
     """The part of the main dataset that is read."""
     sample = sources.find("sample")
     if sample is not None and (isinstance(sample, bool) or not isinstance(sample, str | int | float)):
@@ -377,7 +412,7 @@ def _query(spec: RecipeSpec, sources: _Sources) -> Query:
     )
 
 
-def _hyperparameters(spec: RecipeSpec, sources: _Sources) -> dict[str, object]:
+def _hyperparameters(spec: RecipeSpec, sources: Sources) -> dict[str, object]:
     """The values that were given, by field name; the strongest source last, so it wins.
 
     They are also looked up to evaluate and to score, where only secrets are taken from them: a secret is not written

@@ -330,7 +330,7 @@ class Crew:
             if isinstance(message, Told):
                 self._tell(message)
             elif isinstance(message, Failed):
-                raise _error(message)
+                raise error_of(message)
             else:
                 assert isinstance(message, Ready)
                 return message
@@ -366,12 +366,12 @@ class _Numbered:
 
 def _answer(answer: Scored | Failed, descriptor: int | None) -> _Answer:
     if isinstance(answer, Failed):
-        return _Answer(answer.number, error=_error(answer))
+        return _Answer(answer.number, error=error_of(answer))
     assert descriptor is not None
     return _Answer(answer.number, answer.read, shared(descriptor), answer.seconds)
 
 
-def _error(failed: Failed) -> BaseException:
+def error_of(failed: Failed) -> BaseException:
     """The error that a worker met, as if it had been met here."""
     if failed.error is None:
         return WorkerFault(f"in a worker process:\n{failed.story}")

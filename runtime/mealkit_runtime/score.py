@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from .run import Run
 if TYPE_CHECKING:
     from .bad_row import BadRows
     from .crew import Crew
+    from .model import StoredModel
     from .schema import Schema
     from .scoring import Scoring
 
@@ -29,6 +30,14 @@ _Scored = Generator[tuple[int, Any], None, None]
 
 def score(run: Run) -> None:
     """Score a dataset; memory is bounded by the batch, whatever the dataset's size."""
+    if run.config.engine is not None:
+        from .engine import need_distributed
+
+        need_distributed()
+        from .cluster_score import score_on_cluster
+
+        score_on_cluster(run)
+        return
     with one_thread(), contextlib.ExitStack() as resources:
         _score(run, resources)
 
@@ -45,14 +54,7 @@ def _score(run: Run, resources: contextlib.ExitStack) -> None:
             # The first worker process imports the recipe while this one does.
             crew = resources.enter_context(contextlib.closing(Crew(run, stored, further, size)))
     recipe = run.load_recipe()
-    provenance: dict[str, object] = {
-        "run_id": run.config.run_id,
-        "created": run.found["started"],
-        "recipe": run.recipe_facts,
-        "image": run.image,
-        "model": {"digest": stored.digest},
-        "input": run.describe_input(source, whole=False),
-    }
+    provenance = provenance_of(run, stored, source)
     saver = recipe.saver or ParquetBatchSaver(provenance, stopper=run.stopper, shard=run.config.shard, clock=run.clock)
     source = _part(run, recipe, source)
     context = run.context(hyperparameters, {})
@@ -61,7 +63,7 @@ def _score(run: Run, resources: contextlib.ExitStack) -> None:
         with run.author(f"{type(saver).__name__}.open"):
             record = saver.open(run.config.output, context)
         if record is not None:
-            _tell_existing(run, record, provenance)
+            tell_existing(run, record, provenance)
             return
         from .cutting import Batches
         from .scoring import Scoring, input_schema, output_schema
@@ -72,28 +74,45 @@ def _score(run: Run, resources: contextlib.ExitStack) -> None:
         if crew is None:
             model = run.load_model(recipe, stored)
             context = run.context(hyperparameters, run.read_inputs(recipe, further))
-            scored = _here(run, Scoring(recipe, model, context, schema, output), tables)
+            scored = here(run, Scoring(recipe, model, context, schema, output), tables)
         else:
             with run.stage("load"):
                 crew.load()
             scored = crew.score(tables, ordered=not run.config.unordered)
         resources.enter_context(contextlib.closing(scored))
-        rows_scored = _stream(run, source, scored, saver, output, bad_rows)
-        if isinstance(saver, ParquetBatchSaver):
-            counts = {"rows": run.found["rows_read"], "rows_used": run.found["rows_used"]}
-            saver.provenance = {**provenance, "input": {**run.found["input"], **counts}}
-        with run.stage("commit"), run.stopper.shielded():
-            run.commit_bad_rows()
-            with author_code(f"{type(saver).__name__}.commit"):
-                record = saver.commit()
+        stream(run, source, scored, saver, output, bad_rows)
+        record = commit(run, saver, provenance)
     except BaseException:
         with run.stopper.cleaning():
             saver.abort()
         raise
     if record.existed:
-        _tell_existing(run, record, provenance)
-    run.found["rows_scored"] = rows_scored
+        tell_existing(run, record, provenance)
     run.found["batch"] = asdict(record)
+
+
+def provenance_of(run: Run, stored: StoredModel, source: Source) -> dict[str, Any]:
+    """What a batch's record tells beside its files."""
+    return {
+        "run_id": run.config.run_id,
+        "created": run.found["started"],
+        "recipe": run.recipe_facts,
+        "image": run.image,
+        "model": {"digest": stored.digest},
+        "input": run.describe_input(source, whole=False),
+    }
+
+
+def commit(run: Run, saver: DataSaver, provenance: Mapping[str, Any]) -> BatchRecord:
+    """Make the rows visible that were written, and before them the bad ones that are kept."""
+    if isinstance(saver, ParquetBatchSaver):
+        counts = {"rows": run.found["rows_read"], "rows_used": run.found["rows_used"]}
+        saver.provenance = {**provenance, "input": {**provenance["input"], **counts}}
+        saver.bad_rows = run.found.get("bad_rows") or {}
+    with run.stage("commit"), run.stopper.shielded():
+        run.commit_bad_rows()
+        with author_code(f"{type(saver).__name__}.commit"):
+            return saver.commit()
 
 
 def _part(run: Run, recipe: Recipe, source: Source) -> Source:
@@ -112,7 +131,7 @@ def _part(run: Run, recipe: Recipe, source: Source) -> Source:
     return part_of(source, shard, recipe.loader.keep_together)
 
 
-def _tell_existing(run: Run, record: BatchRecord, provenance: dict[str, object]) -> None:
+def tell_existing(run: Run, record: BatchRecord, provenance: Mapping[str, Any]) -> None:
     """An earlier run with this id committed its batch: nothing is added, but tell if it was of other things."""
     run.found["batch"] = asdict(record)
     earlier = earlier_facts(record)
@@ -129,10 +148,10 @@ def _differs(before: Any, now: Any) -> bool:
     return before is not None and any(before.get(key) != now.get(key) for key in keys)
 
 
-def _stream(
+def stream(
     run: Run, source: Source, scored: _Scored, saver: DataSaver, output: Schema | None, bad_rows: BadRows
-) -> int:
-    """Rows scored; writing goes on while the next batch is scored."""
+) -> None:
+    """Write what is scored, while the next batch is; count the rows, and see that they add up."""
     total = row_count(source)
     rows_used = rows_scored = 0
     begun = time.monotonic()
@@ -149,16 +168,16 @@ def _stream(
         raise empty(source)
     seconds = round(time.monotonic() - begun, 4)
     run.reporter.stage("score", "finished", seconds=seconds, rows=bad_rows.rows_read, scored=rows_scored)
-    return rows_scored
+    run.found["rows_scored"] = rows_scored
 
 
-def _here(run: Run, scoring: Scoring, tables: Iterable[Any]) -> _Scored:
-    """Score in this process, while the next batches are read."""
+def here(run: Run, scoring: Scoring, tables: Iterable[Any], first: int = 0) -> _Scored:
+    """Score in this process, while the next batches are read; ``first`` is the number of the first batch."""
     from .pipeline import Ahead
 
     ahead = Ahead(tables)
     try:
-        for number, table in enumerate(ahead):
+        for number, table in enumerate(ahead, first):
             read = len(table)
             with run.timed("score"), run.stopper.patient():
                 rows = scoring.rows(number, table)

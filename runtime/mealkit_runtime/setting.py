@@ -8,6 +8,10 @@ from dataclasses import dataclass
 TRAIN, EVALUATE, SCORE, DESCRIBE = "train", "evaluate", "score", "describe"
 RUNS = (TRAIN, EVALUATE, SCORE)
 
+WORKER, SCHEDULER = "worker", "scheduler"
+NODES = (WORKER, SCHEDULER)
+"""What an image does for the runs of others, in a cluster."""
+
 DEFAULT_BATCH_ROWS = 100_000
 GROUPINGS = ("auto", "sorted", "engine")
 """How rows that must stay together are found; the first is the default."""
@@ -91,7 +95,24 @@ SETTINGS = (
     Setting("bootstrap", (EVALUATE,), "N", "resamples for the confidence intervals; 0: no intervals", "200"),
     Setting("confidence", (EVALUATE,), "PART", "what part of such intervals hold the true value", "0.95"),
     Setting("report", (EVALUATE,), "FILE", "write a self-contained HTML report there; needs matplotlib", "none"),
-    Setting("workers", (SCORE,), "N", "processes that score; auto (or 0): as many as there are cores", "1"),
+    Setting(
+        "engine",
+        (TRAIN, SCORE, WORKER),
+        "dask://HOST:PORT",
+        "the Dask scheduler whose workers do the work, or which a worker joins; dask+tls:// for TLS",
+        "this process",
+    ),
+    Setting(
+        "engine_wait",
+        (TRAIN, SCORE, WORKER),
+        "SECONDS",
+        "how long to wait for the scheduler, and for a first worker",
+        "300",
+    ),
+    Setting("workers", (SCORE, WORKER), "N", "processes that work here; auto (or 0): as many as there are cores", "1"),
+    Setting("host", (SCHEDULER,), "ADDRESS", "listen at this address of the machine only", "all"),
+    Setting("port", (SCHEDULER,), "N", "the port for workers and runs", "8786"),
+    Setting("http_port", (SCHEDULER,), "N", "the port for GET /health and /metrics; 0: none", "8787"),
     Setting("unordered", (SCORE,), "", "with several workers: write rows as they come, not in the input's order", "no"),
     Setting(
         "group",

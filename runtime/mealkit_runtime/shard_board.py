@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mealkit.errors import StorageError, UsageError
@@ -33,11 +33,13 @@ class Mark:
         part: Its file; None when the shard had no rows and knows no columns.
         schema: The Arrow schema of its file, in base64; empty without a file.
         input: What it read, as in a batch's provenance.
+        bad_rows: How many rows it left out, by column and rule.
     """
 
     part: Part | None
     schema: str
     input: Mapping[str, Any]
+    bad_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Board:
@@ -92,12 +94,14 @@ class Board:
         facts = _object(text, name)
         try:
             part = facts["part"] and Part(**facts["part"])
-            return Mark(part, str(facts["schema"]), dict(facts["input"]))
+            return Mark(part, str(facts["schema"]), dict(facts["input"]), dict(facts.get("bad_rows") or {}))
         except (KeyError, TypeError, ValueError):
             raise _unreadable(name) from None
 
     def marks(self) -> list[Mark] | None:
         """What all shards told, in their order; None: one is missing."""
+        if self.missing():  # one question instead of one a shard
+            return None
         found = []
         for index in range(self.shard.count):
             mark = self.mark(index)

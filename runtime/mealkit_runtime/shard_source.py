@@ -1,9 +1,9 @@
-"""The part of a dataset that a shard reads: whole files, or row groups of Parquet files."""
+"""The parts of a dataset that shards, or workers of a cluster, read: whole files, or row groups of Parquet files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mealkit.errors import SettingsError
@@ -14,6 +14,23 @@ from .shard import Shard, Unit, divide
 
 _MANY = 8
 """So many files a shard divide well enough that none has to be opened to be divided itself."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a dataset.
+
+    Attributes:
+        units: File and row group (None: the whole file) of what no share divides.
+        rows: How many rows the row groups have.
+    """
+
+    units: tuple[tuple[int, int | None], ...]
+    rows: Mapping[tuple[int, int], int]
+
+
+MOST = 1_000
+"""So many shares at most: each becomes a file of the batch."""
 
 
 def part_of(source: Source, shard: Shard, together: str | None) -> Source:
@@ -27,34 +44,73 @@ def part_of(source: Source, shard: Shard, together: str | None) -> Source:
     Raises:
         SettingsError: the dataset cannot be divided so, or the query counts rows over all parts.
     """
+    units, rows = _divisible(source, shard.count, together, "shard")
+    return take(source, _share(divide(units, shard.count, together=together is not None)[shard.index], rows))
+
+
+def shares_of(source: Source, together: str | None, piece_rows: int) -> list[Share]:
+    """A dataset divided for others to score: in the same way whoever, and however many, they are.
+
+    Args:
+        source: The whole.
+        together: The column whose equal values are in one part.
+        piece_rows: A share has at least about so many rows, where the files tell how many they have.
+
+    Raises:
+        SettingsError: the dataset cannot be divided so, or the query counts rows over all parts.
+    """
+    units, rows = _divisible(source, _MANY, together, "engine")
+    known = sum(rows.values()) if len(rows) == len(units) else None
+    count = len(units) if known is None else min(len(units), -(-known // piece_rows))
+    shares = divide(units, max(1, min(count, MOST)), together=together is not None)
+    return [_share(share, rows) for share in shares if share]
+
+
+def take(source: Source, share: Share) -> Source:
+    """The part of a dataset that a share is: of all its files, some are not read, or not all of their row groups.
+
+    The files all stay, since what the dataset is (the types of its partitions, say) is told by all of them.
+    """
+    mine: dict[int, list[int | None]] = {}
+    for file, group in share.units:
+        mine.setdefault(file, []).append(group)
+    files = (_file(file, mine.get(n, []), n, share.rows) for n, file in enumerate(source.files))
+    return replace(source, files=tuple(files))
+
+
+def _divisible(
+    source: Source, count: int, together: str | None, where: str
+) -> tuple[list[Unit], dict[tuple[int, int], int]]:
     query = source.query
     if query.sample is not None or query.limit is not None:
         raise SettingsError(
-            "a shard does not know which rows of the others a sample or a limit takes",
-            where="shard",
-            hint="score without --shard, or without --sample and --limit",
+            "a part does not know which rows of the others a sample or a limit takes",
+            where=where,
+            hint=f"score without --{where}, or without --sample and --limit",
         )
-    units, rows = _units(source, shard.count, together)
+    units, rows = _units(source, count, together)
     if together is not None and any(unit.low is None or unit.high is None for unit in units) and len(units) > 1:
         raise SettingsError(
             f"nothing tells which files and row groups have the rows of one {together}",
-            where="shard",
+            where=where,
             hint=f"write the input as Parquet sorted by {together} (with statistics, as all writers do), "
-            "or score without --shard",
+            f"or score without --{where}",
         )
-    mine: dict[int, list[Unit]] = {}
-    for unit in divide(units, shard.count, together=together is not None)[shard.index]:
-        mine.setdefault(unit.file, []).append(unit)
-    return replace(source, files=tuple(_file(file, mine.get(n, []), rows) for n, file in enumerate(source.files)))
+    return units, rows
 
 
-def _file(file: DataFile, units: list[Unit], rows: dict[tuple[int, int], int]) -> DataFile:
-    if not units:
+def _share(units: list[Unit], rows: dict[tuple[int, int], int]) -> Share:
+    places = tuple((unit.file, unit.group) for unit in units)
+    return Share(places, {place: rows[place] for place in places if place in rows})
+
+
+def _file(file: DataFile, groups: list[int | None], number: int, rows: Mapping[tuple[int, int], int]) -> DataFile:
+    if not groups:
         return replace(file, groups=(), rows=0)
-    if units[0].group is None:
+    if groups[0] is None:
         return file
-    groups = tuple(unit.group for unit in units if unit.group is not None)
-    return replace(file, groups=groups, rows=sum(rows[units[0].file, group] for group in groups))
+    chosen = tuple(group for group in groups if group is not None)
+    return replace(file, groups=chosen, rows=sum(rows[number, group] for group in chosen))
 
 
 def _units(source: Source, count: int, together: str | None) -> tuple[list[Unit], dict[tuple[int, int], int]]:

@@ -33,9 +33,10 @@ from .author_trace import author_trace
 from .channel import Channel, share, shared
 from .config import RunConfig
 from .dataset import Source
-from .events import RecipeLog, Reporter
+from .events import RecipeLog
 from .model import StoredModel
 from .outlet import Screened
+from .relay import Relay, Send
 from .stop import Stopper
 
 if TYPE_CHECKING:
@@ -117,37 +118,6 @@ class Told:
     arguments: tuple[Any, ...]
 
 
-class Relay(Reporter):
-    """A reporter in a worker: the run's own one tells what the recipe says."""
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(sys.stderr, sys.stderr)
-        self.channel = channel
-
-    def stage(self, name: str, status: str, **facts: object) -> None:
-        """The run tells its stages itself."""
-
-    def progress(self, done: int, total: int | None, unit: str, *more: object, **facts: object) -> None:
-        """Pass on."""
-        self._tell("progress", done, total, unit)
-
-    def metric(self, name: str, value: float, step: int | None) -> None:
-        """Pass on."""
-        self._tell("metric", name, value, step)
-
-    def log(self, level: str, message: str) -> None:
-        """Pass on."""
-        self._tell("log", level, message)
-
-    def warning(self, message: str, hint: str | None = None) -> None:
-        """Pass on."""
-        self._tell("warning", message, hint)
-
-    def _tell(self, method: str, *arguments: Any) -> None:
-        with contextlib.suppress(OSError):
-            self.channel.send(Told(method, arguments))
-
-
 def main(descriptor: int, parent: int) -> None:
     """Load what the first message orders, then do what the others say.
 
@@ -161,7 +131,7 @@ def main(descriptor: int, parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # standard output is the run's alone
     channel = Channel(socket.socket(fileno=descriptor))
-    relay = Relay(channel)
+    relay = Relay(_sender(channel))
     sys.stdout = sys.stderr = Screened(sys.stderr, relay.redact)
     try:
         order, _ = channel.receive()
@@ -170,10 +140,18 @@ def main(descriptor: int, parent: int) -> None:
     except EOFError:
         return
     except BaseException as error:
-        channel.send(_failed(-1, error))
+        channel.send(failed(-1, error))
         return
     with contextlib.suppress(EOFError, OSError):
         _obey(channel, relay, scoring)
+
+
+def _sender(channel: Channel) -> Send:
+    def send(method: str, arguments: tuple[Any, ...]) -> None:
+        with contextlib.suppress(OSError):
+            channel.send(Told(method, arguments))
+
+    return send
 
 
 def _load(order: Order, relay: Relay) -> tuple[Scoring, bool]:
@@ -211,8 +189,9 @@ def _obey(channel: Channel, relay: Relay, scoring: Scoring) -> None:
             if pid == 0:
                 _die_with(os.getppid())
                 channel.close()
-                relay.channel = Channel(socket.socket(fileno=descriptor))
-                _serve_and_leave(relay.channel, scoring)
+                channel = Channel(socket.socket(fileno=descriptor))
+                relay.send = _sender(channel)
+                _serve_and_leave(channel, scoring)
             os.close(descriptor)
             channel.send(pid)
 
@@ -262,7 +241,7 @@ def _serve(channel: Channel, scoring: Scoring) -> None:
             read = len(table)
             answer = share(scoring.rows(message.number, table))
         except BaseException as error:
-            channel.send(_failed(message.number, error))
+            channel.send(failed(message.number, error))
             continue
         try:
             channel.send(Scored(message.number, read, time.perf_counter() - before), answer)
@@ -270,7 +249,7 @@ def _serve(channel: Channel, scoring: Scoring) -> None:
             os.close(answer)
 
 
-def _failed(number: int, error: BaseException) -> Failed:
+def failed(number: int, error: BaseException) -> Failed:
     """What the run must know of an error; exceptions of the recipe's libraries stay here, as text."""
     if isinstance(error, SystemExit):
         error = RecipeError("the recipe's code asked to end the process", hint="raise an exception instead")
