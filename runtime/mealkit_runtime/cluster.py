@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -39,10 +39,12 @@ class Cluster:
 
     Attributes:
         client: Dask's own.
+        listener: Told of the messages of tasks that are nothing for the reporter.
     """
 
     def __init__(self, run: Run, client: Any) -> None:
         self.client = client
+        self.listener: Callable[[str, list[Any]], None] = lambda method, arguments: None
         self._run = run
         self._name = f"{_OURS}{run.config.run_id}@{client.id}"
         self._messages: SimpleQueue[Any] = SimpleQueue()
@@ -53,7 +55,7 @@ class Cluster:
     def lend(self, order: Order, model: StoredModel | None = None) -> None:
         """Give all workers, also those that come later, what they need for the tasks of this run."""
         files = None if model is None else _files(model)
-        with _faults(self._run):
+        with faults(self._run, OSError):
             with contextlib.suppress(Exception):  # a scheduler of another image cannot: it keeps a little more
                 self.client.run_on_scheduler(_forget)
             self.client.register_plugin(Lent(self._name, order, files), name=self._name)
@@ -61,15 +63,20 @@ class Cluster:
 
     def slots(self) -> int:
         """How many tasks the workers can do at once now."""
-        with _faults(self._run):
+        with faults(self._run, OSError):
             return sum(self.client.nthreads().values())
 
     def submit(self, function: Callable[..., Any], *arguments: Any, name: str) -> Any:
         """Have a worker call ``function(lent, *arguments)``; ``name`` tells the task from others of the run."""
-        with _faults(self._run):
+        with faults(self._run, OSError):
             task = self.client.submit(function, self._name, *arguments, key=f"{self._name}:{name}", pure=False)
             task.add_done_callback(self._messages.put)
         return task
+
+    def everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have every worker process call ``function(lent, *arguments)`` at once, whatever it works on."""
+        with faults(self._run, OSError):
+            self.client.run(function, self._name, *arguments, wait=False)
 
     def done(
         self, tasks: Mapping[Any, K], advance: Callable[[int], None] = lambda rows: None
@@ -96,7 +103,7 @@ class Cluster:
                 continue
             silent = time.monotonic()
             if isinstance(message, list | tuple):
-                self._tell(message, advance)
+                self._tell(list(message), advance)
                 continue
             key = waiting.pop(message, None)
             if key is not None:
@@ -116,13 +123,13 @@ class Cluster:
             self.client.close(timeout=2)
 
     def _result(self, task: Any) -> Any:
-        with _faults(self._run):
+        with faults(self._run, OSError):
             answer = task.result()
         if isinstance(answer, Failed):
             raise error_of(answer)
         return answer
 
-    def _tell(self, message: Sequence[Any], advance: Callable[[int], None]) -> None:
+    def _tell(self, message: list[Any], advance: Callable[[int], None]) -> None:
         method, arguments = message
         if method == "rows":
             task, rows = arguments
@@ -133,6 +140,8 @@ class Cluster:
                 self._run.warn(*arguments)
         elif method in ("log", "metric"):
             getattr(self._run.reporter, method)(*arguments)
+        else:
+            self.listener(method, arguments)
 
     def _look(self) -> float:
         """Wait until the scheduler has workers, if it has lost all of them.
@@ -203,7 +212,7 @@ def _client(run: Run, default: bool) -> Any:
 def _need_workers(run: Run, client: Any) -> None:
     begun, told = time.monotonic(), False
     while True:
-        with _faults(run):
+        with faults(run, OSError):
             if client.nthreads():
                 return
         run.stopper.check()
@@ -244,8 +253,8 @@ def _lost(run: Run) -> RetryableError:
 
 
 @contextlib.contextmanager
-def _faults(run: Run) -> Iterator[None]:
-    """Dask's errors about its workers and itself are passing faults of the cluster."""
+def faults(run: Run, *others: type[Exception]) -> Iterator[None]:
+    """Dask's errors about its workers and itself, and ``others``, are passing faults of the cluster."""
     from asyncio import CancelledError
     from concurrent.futures import CancelledError as Cancelled
 
@@ -262,7 +271,7 @@ def _faults(run: Run) -> Iterator[None]:
             where=run.config.engine,
             hint="if memory is short, give workers more of it or smaller --batch-rows; then run the same command",
         ) from None
-    except (CancelledError, Cancelled, CommClosedError, OSError, TimeoutError):
+    except (CancelledError, Cancelled, CommClosedError, *others):
         raise _lost(run) from None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -44,6 +43,8 @@ def run_node(mode: str, arguments: Mapping[str, Any], environment: Mapping[str, 
         SettingsError: a setting is wrong, or Dask is not installed.
     """
     sources = Sources(mode, arguments, environment, {})
+    # Before Dask is imported, here and in the worker processes: a node tells by itself what matters.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
     need_distributed()
     home = settle(os.environ)
     # Until the loop runs, and while Dask is imported: PID 1 ignores SIGTERM unless there is a handler.
@@ -184,7 +185,6 @@ def _configured() -> Iterator[None]:
         "distributed.scheduler.http.routes": ["distributed.http.scheduler.prometheus", "distributed.http.health"],
         "distributed.worker.http.routes": ["distributed.http.health"],
     }
-    logging.getLogger("distributed").setLevel(logging.ERROR)
     with dask.config.set(ours):
         yield
 

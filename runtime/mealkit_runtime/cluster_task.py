@@ -36,13 +36,15 @@ from .relay import Relay
 from .run import Run
 from .shard import Shard
 from .stop import Stopper
-from .worker import failed
+from .worker import Failed, failed
 
 if TYPE_CHECKING:
     from .material import Material
     from .model import StoredModel
     from .scoring import Scoring
     from .shard_source import Share
+    from .study import Claim, Plan
+    from .trials import Tried
 
 _TELL = 1.0
 """Seconds between two messages of one task about the rows that it has scored."""
@@ -63,6 +65,7 @@ class Order:
         provenance: What a batch's record tells.
         shares: How many parts a batch has.
         digest: Of the model to score with.
+        plan: What is searched.
     """
 
     spec: str
@@ -75,6 +78,7 @@ class Order:
     provenance: Mapping[str, Any] | None = None
     shares: int = 0
     digest: str = ""
+    plan: Plan | None = None
 
 
 def dask_setup(worker: Any) -> None:
@@ -126,11 +130,12 @@ class Kitchen:
         self._lock = threading.Lock()
         self._scoring: Scoring | None = None
         self._material: Material | None = None
+        self.given_up: set[int] = set()
 
-    def run(self, config: RunConfig, relay: Relay) -> Run:
+    def run(self, config: RunConfig, relay: Relay, *, helps: bool = False) -> Run:
         """A run of this process alone."""
         found = {"seed": self.order.found.get("seed"), "started": self.order.found.get("started")}
-        return Run(self.spec, config, relay, Stopper(), os.environ, found=found, helps="trials" in self.order.found)
+        return Run(self.spec, config, relay, Stopper(), os.environ, found=found, helps=helps)
 
     def relay(self, method: str | None = None, task: int = 0) -> Relay:
         """What tells the run what the recipe says; progress as ``rows`` of a task, where ``method`` is that."""
@@ -145,10 +150,18 @@ class Kitchen:
                     return
                 last[0] = now
                 name, arguments = "rows", (task, arguments[0])
-            self._worker.log_event(self._topic, [name, plain(list(arguments), relay.redactor.text)])
+            self.tell(name, *plain(list(arguments), relay.redactor.text))
 
         relay.send = send
         return relay
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Tell the run something."""
+        self._worker.log_event(self._topic, [method, list(arguments)])
+
+    def folder(self) -> Path:
+        """A new folder for files that are soon gone again."""
+        return Path(tempfile.mkdtemp(prefix="mealkit-", dir=self._worker.local_directory))
 
     def scoring(self) -> Scoring:
         """Recipe and model; loaded by the first task that asks."""
@@ -159,17 +172,17 @@ class Kitchen:
 
     def material(self, relay: Relay) -> tuple[Run, Material]:
         """A run that trains, with its data; read by the first task that asks, and for one task at a time."""
-        from .material import gather, identity
+        from .material import gather
 
         config = replace(self.order.config, outputs=None, checkpoint_dir=None, engine=None)
-        run = self.run(config, relay)
+        run = self.run(config, relay, helps=True)
         self._check()
         run.decode()
         with self._lock:
             if self._material is None:
                 self._material = gather(run)
             material = self._material
-        ours, theirs = identity(run, material, {})["data"], self.order.found["data"]
+        ours, theirs = material.data, self.order.found["data"]
         if ours != theirs:
             raise SettingsError(
                 f"a worker reads other data: {', '.join(name for name in theirs if ours.get(name) != theirs[name])}",
@@ -205,7 +218,7 @@ class Kitchen:
         if self._files is None:
             stored = open_model(self.order.config.model, self.spec.name)
         else:
-            self._folder = Path(tempfile.mkdtemp(prefix="mealkit-model-", dir=self._worker.local_directory))
+            self._folder = self.folder()
             for name, data in self._files.items():
                 (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / name).write_bytes(data)
@@ -310,3 +323,70 @@ def score_part(kitchen: Kitchen, index: int, share: Share) -> int:
             saver.abort()
             raise
     return int(run.found["rows_read"])
+
+
+@dataclass(frozen=True)
+class FarTrial:
+    """A trial that was tried; it stays with the worker until it is known whether its model is wanted.
+
+    Attributes:
+        files: The model's files and the trial's notes, by their names.
+    """
+
+    tried: Tried
+    files: Mapping[str, bytes]
+
+
+class _FarStudy:
+    """Stands for the study where a trial is tried: what the trial reports goes to the run, which decides."""
+
+    def __init__(self, kitchen: Kitchen, plan: Plan, rank: int) -> None:
+        self.plan = plan
+        self._kitchen, self._rank = kitchen, rank
+
+    def report(self, claim: Claim, points: list[tuple[int, float]]) -> bool:
+        """Tell what was not told before; whether the trial was given up meanwhile."""
+        new = [(step, value) for step, value in points if step not in claim.reported]
+        claim.reported.update(step for step, _ in new)
+        self._kitchen.tell("points", self._rank, new)
+        return self._rank in self._kitchen.given_up
+
+
+@_task
+def try_trial(kitchen: Kitchen, rank: int, values: Mapping[str, Any]) -> FarTrial:
+    """Train with a trial's hyperparameters, and judge the model."""
+    from .study import Claim
+    from .trials import Trials
+
+    assert kitchen.order.plan is not None
+    run, material = kitchen.material(kitchen.relay())
+    study: Any = _FarStudy(kitchen, kitchen.order.plan, rank)
+    folder = kitchen.folder()
+    try:
+        trials = Trials(run, material, study, folder)
+        tried = trials.try_out(Claim(rank, dict(values), None))
+        own = trials.own(rank)
+        files = {str(path.relative_to(own)): path.read_bytes() for path in sorted(own.rglob("*")) if path.is_file()}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if tried.error is not None:
+        tried = replace(tried, error=failed(rank, tried.error).error)
+    return FarTrial(tried, files if tried.value is not None else {})
+
+
+@_task
+def brief(kitchen: Kitchen, rank: int, trial: FarTrial | Failed) -> Tried | Failed:
+    """What became of a trial, without its model."""
+    return trial if isinstance(trial, Failed) else trial.tried
+
+
+@_task
+def files_of_trial(kitchen: Kitchen, rank: int, trial: FarTrial | Failed) -> Mapping[str, bytes] | Failed:
+    """The model's files and the notes of a trial."""
+    return trial if isinstance(trial, Failed) else trial.files
+
+
+def give_up(name: str, rank: int) -> None:
+    """A trial is too bad to go on; called beside it, while it is tried."""
+    if name in _kitchens:
+        _kitchens[name].given_up.add(rank)

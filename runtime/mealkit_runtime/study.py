@@ -82,14 +82,17 @@ class Study:
         storage: A path of a journal or SQLite file, or an Optuna URL; None: in memory, for this process alone.
         shield: Keeps signals off.
         resume: Go on with the storage's latest study, if it has none of the plan's name.
+        together: Several trials are worked on at once, also where the storage is not shared.
 
     Raises:
         SettingsError: Optuna is not installed, the storage cannot be opened, or the study is of another search.
     """
 
-    def __init__(self, plan: Plan, storage: str | None, shield: Shield, *, resume: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, storage: str | None, shield: Shield, *, resume: bool = False, together: bool = False
+    ) -> None:
         self.plan = plan
-        self._shared = storage is not None
+        self._shared, self._together = storage is not None, together or storage is not None
         self._storage, self._signals = storage, shield
         self._heard: dict[int, tuple[Any, float]] = {}
         optuna = _optuna()
@@ -121,7 +124,7 @@ class Study:
                 self._study.tell(trial, state=self._states.FAIL)
                 return None
             trial.set_user_attr("owner", _owner())
-            self._study.sampler = _sampler(self.plan.seed, rank, self._shared)
+            self._study.sampler = _sampler(self.plan.seed, rank, self._together)
             values = {one.name: _suggest(trial, one) for one in self.plan.space}
             return Claim(rank, values, trial)
 

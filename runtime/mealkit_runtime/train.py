@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,10 @@ def train(run: Run) -> None:
     """
     config = run.config
     run.found["seed"] = config.seed
+    if config.engine is not None:
+        from .engine import need_distributed
+
+        need_distributed()
     if config.trials is not None:
         from .trials import search
 
@@ -68,7 +73,7 @@ def with_checkpoints(
 def fit(run: Run, recipe: Recipe, data: Data, validation: Data | None, context: Context[Any], artifact: Path) -> Any:
     """Train, write the model into the folder ``artifact``, and give it as it is read from there."""
     name = type(recipe.trainer).__name__
-    with run.stage("train", rows=len(data)), run.author(f"{name}.train"):
+    with run.stage("train", rows=len(data)), run.author(f"{name}.train"), _spread(run):
         model = recipe.trainer.train(data if validation is None else replace(data, validation=validation), context)
     with run.stage("save"):
         try:
@@ -77,6 +82,14 @@ def fit(run: Run, recipe: Recipe, data: Data, validation: Data | None, context: 
         except MealkitError as error:
             raise disk_error(error, "saving the model", run.config.model) from error.__cause__
         return load(run, recipe, artifact)
+
+
+def _spread(run: Run) -> contextlib.AbstractContextManager[None]:
+    if run.config.engine is None:
+        return contextlib.nullcontext()
+    from .cluster_train import spread
+
+    return spread(run)
 
 
 def load(run: Run, recipe: Recipe, artifact: Path) -> Any:

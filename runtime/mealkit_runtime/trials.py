@@ -77,7 +77,7 @@ def search(run: Run) -> None:
     with models.staged(config.model, run.stopper) as folder:
         if storage is None and config.trial_workers > 1:
             storage = str(folder / JOURNAL)
-        study = Study(plan, storage, run.stopper.shielded, resume=config.resume)
+        study = Study(plan, storage, run.stopper.shielded, resume=config.resume, together=config.engine is not None)
         study.release()
         trials = Trials(run, material, study, folder)
         try:
@@ -86,6 +86,21 @@ def search(run: Run) -> None:
         finally:
             trials.record()
         trials.place_best()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a trial.
+
+    Attributes:
+        record: What is kept of it.
+        value: That of the objective; None, and no error: it was given up.
+        error: What it failed with.
+    """
+
+    record: dict[str, Any]
+    value: float | None = None
+    error: MealkitError | None = None
 
 
 @dataclass
@@ -113,27 +128,12 @@ class Trials:
 
     def attempt(self, claim: Claim) -> None:
         """One trial, as a training of its own would go; its failure is its own."""
-        run, begun = self.run, time.monotonic()
-        record: dict[str, Any] = {}
+        run = self.run
         over = False
         try:
             with self.study.alive(claim):
-                metrics = self._train(claim, record)
-            value = objective_value(metrics, self.study.plan.objective)
-            record |= {"metrics": {one["name"]: one["value"] for one in metrics}, "seconds": _since(begun)}
-            self.study.complete(claim, value, record)
-            over = True
-            self._keep(claim.rank)
-            best = " (the best so far)" if self.kept == claim.rank else ""
-            self._tell(claim, f"{self.study.plan.objective} {value:.6g}{best}")
-        except _Pruned:
-            self.study.pruned(claim, {**record, "seconds": _since(begun)})
-            over = True
-            self._tell(claim, "given up, others were better at its step")
-        except (RecipeError, ModelError, SettingsError, DataError) as error:
-            self._tell(claim, f"failed: {error.message}", "warning")
-            self.first_error = self.first_error or error
-            self.study.failed(claim, error, {**record, "seconds": _since(begun)})
+                tried = self.try_out(claim)
+            self.settle(claim, tried)
             over = True
         finally:
             with run.stopper.shielded():
@@ -142,10 +142,39 @@ class Trials:
                 elif (place := self._checkpoint_dir(claim.rank)) is not None:
                     shutil.rmtree(place, ignore_errors=True)
                 if self.kept != claim.rank:
-                    shutil.rmtree(self._own(claim.rank), ignore_errors=True)
+                    shutil.rmtree(self.own(claim.rank), ignore_errors=True)
+
+    def try_out(self, claim: Claim) -> Tried:
+        """Train with a trial's hyperparameters, and judge the model."""
+        begun = time.monotonic()
+        record: dict[str, Any] = {}
+        try:
+            metrics = self._train(claim, record)
+            value = objective_value(metrics, self.study.plan.objective)
+            record["metrics"] = {one["name"]: one["value"] for one in metrics}
+            return Tried({**record, "seconds": _since(begun)}, value=value)
+        except _Pruned:
+            return Tried({**record, "seconds": _since(begun)})
+        except (RecipeError, ModelError, SettingsError, DataError) as error:
+            return Tried({**record, "seconds": _since(begun)}, error=error)
+
+    def settle(self, claim: Claim, tried: Tried) -> None:
+        """Note what became of a trial."""
+        if tried.error is not None:
+            self._tell(claim, f"failed: {tried.error.message}", "warning")
+            self.first_error = self.first_error or tried.error
+            self.study.failed(claim, tried.error, tried.record)
+        elif tried.value is None:
+            self.study.pruned(claim, tried.record)
+            self._tell(claim, "given up, others were better at its step")
+        else:
+            self.study.complete(claim, tried.value, tried.record)
+            self._keep(claim.rank)
+            best = " (the best so far)" if self.kept == claim.rank else ""
+            self._tell(claim, f"{self.study.plan.objective} {tried.value:.6g}{best}")
 
     def _train(self, claim: Claim, record: dict[str, Any]) -> list[dict[str, Any]]:
-        run, material, own = self.run, self.material, self._own(claim.rank)
+        run, material, own = self.run, self.material, self.own(claim.rank)
         run.seed()
         context = self._context(claim.values)
         record["hyperparameters"] = run.found["hyperparameters"]
@@ -216,7 +245,7 @@ class Trials:
         run.seed()
         context = self._context({one.name: best["hyperparameters"][one.name] for one in self.study.plan.space})
         data, validation = prepare(run, material, context)
-        own = self._own(best["number"])
+        own = self.own(best["number"])
         artifact = self.folder / models.ARTIFACT
         again = not (own / NOTES).is_file()
         if again:  # in another container, or before this run was resumed
@@ -269,10 +298,11 @@ class Trials:
         if best is None or best["number"] != rank:
             return
         if self.kept is not None:
-            shutil.rmtree(self._own(self.kept), ignore_errors=True)
+            shutil.rmtree(self.own(self.kept), ignore_errors=True)
         self.kept = rank
 
-    def _own(self, rank: int) -> Path:
+    def own(self, rank: int) -> Path:
+        """Where a trial's model is until the best is chosen."""
         return self.folder / "trials" / str(rank)
 
     def _checkpoint_dir(self, rank: int) -> Path | None:
@@ -315,7 +345,11 @@ def _run_all(trials: Trials, storage: str | None) -> None:
     """All trials of the study: those of this run, and what processes elsewhere leave undone."""
     run = trials.run
     while True:
-        if run.config.trial_workers == 1 or storage is None:
+        if run.config.engine is not None:
+            from .cluster_train import work_on_cluster
+
+            work_on_cluster(trials)
+        elif run.config.trial_workers == 1 or storage is None:
             trials.work()
         else:
             from .trial_worker import work_together
