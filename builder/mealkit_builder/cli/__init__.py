@@ -37,6 +37,8 @@ _COMMANDS = {
     "compare": ("compare", "Compare models by what judged them."),
     "report": ("report", "Make a page with plots of a run's result."),
     "describe": ("modes", "Show what the recipe offers: settings, schemas, metrics."),
+    "worker": ("modes", "Join a Dask scheduler, and work for runs with --engine."),
+    "scheduler": ("modes", "Be the Dask scheduler of runs with --engine."),
     "completion": ("completion", "Print the completion script of a shell."),
 }
 """Command name to (module, one line of help): ``--help`` must not import what it lists."""
@@ -47,6 +49,7 @@ _SECTIONS = {
     "Build its image": ("lock", "build", "push", "pipeline", "cache"),
     "Trust an image": ("sign", "verify", "sbom"),
     "Use an image": ("inspect", "tree", "diff", "run", "batches"),
+    "Work in a cluster": ("scheduler", "worker"),
     "Shell": ("completion",),
 }
 

@@ -1,4 +1,4 @@
-"""``mealkit train``, ``evaluate``, ``score``, ``describe``: the runtime on this machine, without a container."""
+"""``mealkit train``, ``evaluate``, ``score``, ``describe``, ``worker``: the runtime on this machine, without a container."""
 
 from __future__ import annotations
 
@@ -50,3 +50,13 @@ train = _mode("train", "Train the recipe here, without a container.")
 evaluate = _mode("evaluate", "Evaluate a trained model here.")
 score = _mode("score", "Score a dataset here with a trained model.")
 describe = _mode("describe", "Show what the recipe offers: settings, schemas, metrics.")
+worker = _mode("worker", "Join a Dask scheduler, and work for runs of the recipe with --engine.")
+
+
+@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def scheduler(arguments: tuple[str, ...]) -> int:
+    """Be the Dask scheduler of runs with --engine; it needs no recipe."""
+    from mealkit_runtime.command import main
+
+    return main(["scheduler", *arguments], spec=None, prog="mealkit")
