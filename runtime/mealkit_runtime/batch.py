@@ -69,6 +69,17 @@ class ParquetBatchSaver(DataSaver):
         self._stage: Stage | None = None
         self._writer: PartWriter | None = None
 
+    def find(self, dataset: str, batch_id: str) -> BatchRecord | None:
+        """The record of the batch that an earlier run with this id committed; nothing is begun.
+
+        Raises:
+            StorageError: the dataset cannot be read.
+        """
+        self._name, self._batch_id = dataset, batch_id
+        with self._disk("opening the dataset"):
+            self._destination = destination(dataset)
+            return self._existing(self._destination)
+
     def open(self, dataset: str, context: Context[Any]) -> BatchRecord | None:
         """Begin a batch; the record of the one that this run id committed before, if it did.
 
@@ -76,11 +87,11 @@ class ParquetBatchSaver(DataSaver):
             StorageError: the dataset cannot be written.
             UsageError: the shards of this run make different batches.
         """
-        self._name, self._batch_id = dataset, context.run_id
+        if existing := self.find(dataset, context.run_id):
+            return existing
+        place = self._destination
+        assert place is not None
         with self._disk("opening the dataset"):
-            self._destination = place = destination(dataset)
-            if existing := self._existing(place):
-                return existing
             if self.shard is not None:
                 self._board = Board(place.shelf, place.board(self._batch_id), self.shard)
                 self._board.join(self._plan())

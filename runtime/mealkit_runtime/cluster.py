@@ -76,7 +76,7 @@ class Cluster:
     def everywhere(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have every worker process call ``function(lent, *arguments)`` at once, whatever it works on."""
         with faults(self._run, OSError):
-            self.client.run(function, self._name, *arguments, wait=False)
+            self.client.run(function, self._name, *arguments)
 
     def done(
         self, tasks: Mapping[Any, K], advance: Callable[[int], None] = lambda rows: None
@@ -261,6 +261,7 @@ def faults(run: Run, *others: type[Exception]) -> Iterator[None]:
     from distributed import KilledWorker
     from distributed.comm.core import CommClosedError
 
+    lost: tuple[type[BaseException], ...] = (CancelledError, Cancelled, CommClosedError, *others)
     try:
         yield
     except MealkitError:
@@ -271,7 +272,7 @@ def faults(run: Run, *others: type[Exception]) -> Iterator[None]:
             where=run.config.engine,
             hint="if memory is short, give workers more of it or smaller --batch-rows; then run the same command",
         ) from None
-    except (CancelledError, Cancelled, CommClosedError, *others):
+    except lost:
         raise _lost(run) from None
 
 

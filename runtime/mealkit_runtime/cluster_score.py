@@ -57,11 +57,11 @@ def score_on_cluster(run: Run) -> None:
         )
     provenance = provenance_of(run, stored, source)
     saver = ParquetBatchSaver(provenance, None, run.stopper, Shard(0, len(shares)), run.clock, gathers=False)
+    record = saver.find(str(config.output), config.run_id)
+    if record is not None:
+        tell_existing(run, record, provenance)
+        return
     try:
-        record = saver.open(str(config.output), run.context(hyperparameters, {}))
-        if record is not None and not record.waiting:
-            tell_existing(run, record, provenance)
-            return
         order = Order(
             spec=run.spec.to_json(),
             config=config,
@@ -75,6 +75,7 @@ def score_on_cluster(run: Run) -> None:
             digest=stored.digest,
         )
         with connect(run) as cluster:
+            saver.open(str(config.output), run.context(hyperparameters, {}))
             cluster.lend(order, stored)
             _score(run, cluster, shares)
         record = _commit(run, source, saver)

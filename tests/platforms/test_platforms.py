@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from docker.errors import ImageNotFound
-from services import RunningRegistry, missing
+from services import PROGRAM, RunningRegistry, missing, running_registry
 
 from mealkit_builder.image import Image
 from mealkit_builder.layering import VENV
@@ -101,6 +101,15 @@ class Both:
             timeout=200, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """One that nobody else pushes to: uploads are counted, and what another repository has is mounted instead."""
+    if reason := missing(PROGRAM):
+        pytest.skip(reason)
+    with running_registry(tmp_path_factory.mktemp("platforms-registry")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ class Nodes:
                 stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip
 
-    def told(self, mode: str, text: str = "", within: float = 120) -> str:
+    def told(self, mode: str, text: str = "", within: float = 240) -> str:
         """What a node has told; waits until ``text`` is in it."""
         deadline = time.monotonic() + within
         while text not in (so_far := (self.folder / f"{mode}.log").read_text()):

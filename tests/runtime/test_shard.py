@@ -116,7 +116,10 @@ def test_shards_score_what_one_run_scores(scoring: Scoring, tmp_path: Path, kind
     assert len(files) == 4
     found = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
     expected = pd.read_parquet(next((tmp_path / "one").glob("batch_id=*/*.parquet")))
-    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+    # Batches end elsewhere, and a product of matrices may have other last bits where it has another number of rows.
+    exact = [name for name in found if name != "probability"]
+    pd.testing.assert_frame_equal(found[exact], expected[exact], check_exact=True)
+    pd.testing.assert_series_equal(found["probability"], expected["probability"], rtol=1e-12, atol=0)
     assert all(len(pd.read_parquet(file)) for file in files)
     again = scoring("--run-id", "run", "--shard", "1/4", output=f"{kind}{tmp_path}/many")
     assert (again.code, again.result["batch"]["existed"], again.result["warnings"]) == (0, True, [])

@@ -1,4 +1,4 @@
-"""``mealkit train``, ``evaluate``, ``score``, ``describe``, ``worker``: the runtime on this machine, without a container."""
+"""Modes of the runtime on this machine, without a container: ``mealkit train``, ``evaluate``, ``score`` and others."""
 
 from __future__ import annotations
 
