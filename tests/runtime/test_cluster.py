@@ -329,7 +329,7 @@ def test_trials_are_tried_by_the_workers(
     assert process.returncode == 0, out + err
     result = json.loads(out.splitlines()[-1])["result"]
     assert sum(result["trials"]["counts"].values()) == 6
-    assert result["trials"]["counts"]["failed"] == 0, facts(tmp_path / "m")["trials"]["all"]
+    assert result["trials"]["counts"]["failed"] == 0, out
     stored = facts(tmp_path / "m")
     assert [one["number"] for one in stored["trials"]["all"]] == list(range(6))
     assert stored["trials"]["trained_again"] is False, "the model came from the worker"

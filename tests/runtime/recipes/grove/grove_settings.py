@@ -16,8 +16,8 @@ class Hyperparameters(mealkit.Hyperparameters):
     token: SecretStr | None = None
     nap: float = Field(0.0, ge=0, description="seconds of each parallel task, of each step, and of each batch scored")
     steps: int = Field(0, ge=0)
-    score: Literal["well", "raise", "draw", "die"] = "well"
-    train: Literal["well", "raise"] = "well"
+    score: Literal["well", "raise", "draw", "die"] = Field("well", json_schema_extra=mealkit.search(enabled=False))
+    train: Literal["well", "raise"] = Field("well", json_schema_extra=mealkit.search(enabled=False))
 
 
 class Case(mealkit.Row):
