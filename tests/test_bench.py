@@ -24,7 +24,7 @@ from bench.registry import Place, Traffic, fresh_registry
 from bench.report import BEGIN, END, insert, render
 from bench.result import Extra, Result, from_json
 from bench.scenario import Round, Sample
-from bench.scoring import render as render_scoring
+from bench.scoring_report import render as render_scoring
 from bench.side import Built
 from bench.source import Source
 from bench.startup import Startup
@@ -303,8 +303,26 @@ def test_only_images_of_benchmarks_are_removed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_scoring_rates_are_those_of_the_loop() -> None:
-    sides = {"loop": {"seconds": 4.0, "peak": 2**30}, "mealkit, 2 workers": {"seconds": 2.0, "peak": 2**29}}
-    report = {"rows": 8_000, "batch_rows": 100, "repeats": 3, "imports": 1.0, "first_row": 1.1, "sides": sides}
+    sides = {
+        "loop": {"seconds": 4.0, "peak": 2**30},
+        "mealkit, --workers 1": {"seconds": 5.0, "peak": 2**29},
+        "mealkit, --workers 2": {"seconds": 2.0, "peak": 2**29},
+    }
+    report = {
+        "rows": 8_000, "batch_rows": 100, "repeats": 3, "imports": 1.0, "first_row": 1.1, "sides": sides,
+        "date": "today", "command": "python", "seconds": 60.0, "machine": "a machine",
+        "growth": [
+            {"rows": 10, "seconds": 2.0, "loop": 1.0, "peak": 2**20},
+            {"rows": 100, "seconds": 12, "loop": 15.0, "peak": 2**21},
+        ],
+        "checks": {"with": 10.0, "without": 9.5},
+        "delta": {"folder": 1.0, "delta": 1.4, "folder_commit": 0.1, "delta_commit": 0.15},
+        "cluster": {"rows": 10, "here": 3.0, "1": 3.2, "2": 1.8},
+    }  # fmt: skip
     text = render_scoring(report)
-    assert "4,000        2.00x       512" in text
-    assert "first row scored 1.10 s: 1.10x" in text
+    assert "| mealkit, --workers 2 | 2.00 | 4,000 | 2.00× | 512 MiB |" in text
+    verdicts = [line.split("|")[1:4] for line in text.splitlines() if line.endswith(("| yes |", "| **no** |"))]
+    assert [(measured.strip().split(" ")[0], verdict.strip()) for _, measured, verdict in verdicts] == [
+        ("0.80×", "**no**"), ("2.00×", "yes"), ("1.10", "yes"), ("2.00×", "**no**"), ("1.50", "**no**"),
+        ("5.0%", "yes"), ("0.050", "yes"), ("1.78×", "yes"),
+    ]  # fmt: skip
