@@ -13,15 +13,15 @@ from mealkit.errors import UnreadableDataError, UsageError, storage_error
 ROOT = "/mnt/mealkit"
 
 # How each path option of the runtime is used: read a file, folder or glob; fill a folder; write a file.
-_READ, _FILL, _WRITE = "read", "fill", "write"
+READ, _FILL, _WRITE = "read", "fill", "write"
 _OPTIONS: Mapping[str, str] = {
-    "--input": _READ, "--validation": _READ, "--model": _READ, "--config": _READ, "--hyperparameters": _READ,
-    "--warm-start": _READ, "--trial-storage": _WRITE,
+    "--input": READ, "--validation": READ, "--model": READ, "--config": READ, "--hyperparameters": READ,
+    "--warm-start": READ, "--trial-storage": _WRITE, "--quarantine": _FILL,
     "--output": _FILL, "--outputs": _FILL, "--checkpoint-dir": _FILL, "--result": _WRITE, "--report": _WRITE,
 }  # fmt: skip
 _TRAINED = {"--model": _FILL}  # what train makes, evaluate and score read
 
-_NAMED = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+NAMED = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _GLOB = re.compile(r"[*?\[]")
 _DELTA = re.compile(r"(delta:)?(.+?)(@v\d+|@\d{4}-\d\d-\d\d[^/]*)?", re.DOTALL)
@@ -53,6 +53,18 @@ class Mounted:
     mounts: tuple[Mount, ...]
 
 
+def path_options(mode: str) -> Mapping[str, str]:
+    """The arguments of a mode that take a path or URI, and how each is used: :data:`READ`, or else written."""
+    return {**_OPTIONS, **(_TRAINED if mode == "train" else {})}
+
+
+def local_path(value: str) -> str | None:
+    """The path in the value of such an argument; None: it is a URI of elsewhere, or empty."""
+    value = value.removeprefix("delta:")
+    path = value.removeprefix("file://")
+    return None if not path or (path == value and _URI.match(value)) else path
+
+
 def plan_mounts(mode: str, arguments: Sequence[str], cwd: Path) -> Mounted:
     """Find the path options among a mode's arguments, and plan a mount for each.
 
@@ -64,7 +76,7 @@ def plan_mounts(mode: str, arguments: Sequence[str], cwd: Path) -> Mounted:
         UnreadableDataError: an input is not there.
         UsageError: an option has no value.
     """
-    options = {**_OPTIONS, **(_TRAINED if mode == "train" else {})}
+    options = path_options(mode)
     mounts: dict[tuple[Path, bool], Mount] = {}
     rewritten: list[str] = []
     rest = list(arguments)
@@ -83,7 +95,7 @@ def plan_mounts(mode: str, arguments: Sequence[str], cwd: Path) -> Mounted:
                 raise UsageError(f"{name} needs a value", hint=f"{name} PATH")
             value = rest.pop(0)
         label = ""
-        if use == _READ and name == "--input" and (match := _NAMED.fullmatch(value)) and not (cwd / value).exists():
+        if use == READ and name == "--input" and (match := NAMED.fullmatch(value)) and not (cwd / value).exists():
             label, value = f"{match[1]}=", match[2]
         rewritten += [name, label + _place(use, value, cwd, mounts)]
     return Mounted(tuple(rewritten), tuple(mounts.values()))
@@ -95,12 +107,12 @@ def _place(use: str, value: str, cwd: Path, mounts: dict[tuple[Path, bool], Moun
         value = value.removeprefix("file://")
     if _URI.match(value.removeprefix("delta:")) or not value:
         return value
-    if use == _READ and not (cwd / value).exists() and (delta := _DELTA.fullmatch(value)) and (delta[1] or delta[3]):
+    if use == READ and not (cwd / value).exists() and (delta := _DELTA.fullmatch(value)) and (delta[1] or delta[3]):
         return (delta[1] or "") + _place(use, delta[2], cwd, mounts) + (delta[3] or "")
     if use == _FILL and value.startswith("delta:"):
         return "delta:" + _place(use, value.removeprefix("delta:"), cwd, mounts)
     path = Path(posixpath.normpath(cwd / Path(value).expanduser()))
-    if use == _READ:
+    if use == READ:
         if path.exists():
             return _mount(path, "input", True, mounts)
         if _GLOB.search(str(path)):

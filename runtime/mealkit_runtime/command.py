@@ -236,6 +236,10 @@ def _run(
                     result = replace(result, status="failed", exit_code=code, error=trouble.to_json())
                 else:
                     reporter.warning(trouble.render())
+        if message_file := environment.get("MEALKIT_TERMINATION_LOG"):
+            from .outline import write_outline
+
+            write_outline(message_file, result, reporter.redact)
         if error is not None:
             reporter.error(error)
         if telemetry is not None and (trouble_told := telemetry.close(result, hurried=stopper.requested)):
@@ -295,14 +299,19 @@ class _Internal(MealkitError):
     code = "internal"
 
 
-def declared_secrets(spec: RecipeSpec, given: Mapping[str, object]) -> list[str]:
-    """The values that were given for hyperparameters which the recipe declares as secrets."""
+def secret_names(spec: RecipeSpec) -> set[str]:
+    """The hyperparameters that the recipe declares as secrets."""
     properties = spec.hyperparameters.get("properties", {})
-    secret = {
+    return {
         name
         for name, facts in properties.items()
         if any(one.get("writeOnly") for one in (facts, *facts.get("anyOf", ())))
     }
+
+
+def declared_secrets(spec: RecipeSpec, given: Mapping[str, object]) -> list[str]:
+    """The values that were given for hyperparameters which the recipe declares as secrets."""
+    secret = secret_names(spec)
     return [str(value) for name, value in given.items() if name in secret and value is not None]
 
 

@@ -87,6 +87,11 @@ class TestMounts:
         database = ["--trial-storage", "postgresql://host/trials"]
         assert plan_mounts("train", database, folder).arguments == tuple(database)
 
+    def test_bad_rows_are_kept(self, folder: Path) -> None:
+        mounted = plan_mounts("evaluate", ["--on-bad-rows", "quarantine", "--quarantine", "bad"], folder)
+        assert mounted.arguments[-1] == "/mnt/mealkit/output/0/bad"
+        assert [(mount.source, mount.read_only) for mount in mounted.mounts] == [(folder / "bad", False)]
+
     def test_glob_brings_its_folder(self, folder: Path) -> None:
         mounted = plan_mounts("train", ["--input", "parts/*.csv"], folder)
         assert mounted.arguments == ("--input", "/mnt/mealkit/input/0/parts/*.csv")

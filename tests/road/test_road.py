@@ -13,13 +13,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
+import yaml
 from docker.errors import ImageNotFound
+from pods import Ended, run_pod
 from services import RunningRegistry, missing
 from testcontainers.core.container import DockerContainer
 
@@ -172,6 +178,53 @@ def test_scoring_again_adds_nothing(road: Road, results: dict[str, Path]) -> Non
     model, output = ("--model", folder / "model"), ("--output", folder / "scores")
     road.mealkit("run", road.url, "score", "--input", road.scoring, *model, *output, "--run-id", "road")
     assert sorted(path.name for path in (folder / "scores").rglob("*")) == before
+
+
+def test_an_indexed_job_adds_one_batch(road: Road, results: dict[str, Path], engine: Any, tmp_path: Path) -> None:
+    """What the manifest says, done for each index at once: read-only root, no capabilities, any user."""
+    if road.name != "sample":
+        return
+    volume, models = tmp_path / "volume", tmp_path / "models"
+    volume.mkdir()
+    shutil.copytree(results["here"] / "model", models / "churn")
+    # As Kubernetes gives a volume to the group of the pod.
+    for path in (volume, models, *models.rglob("*")):
+        path.chmod(0o777)
+    visits = pa.csv.read_csv(road.scoring).sort_by("visitor_id")
+    pa.parquet.write_table(visits, volume / "visits.parquet", row_group_size=visits.num_rows // 9)
+    printed = road.mealkit(
+        "run", "--kubernetes", "--dry-run", "--volume", "shop:/data", "--volume", "models:/models:ro", "--user",
+        "12345:12345", "--memory", "1g", road.url, "score", "--input", "/data/visits.parquet", "--model",
+        "/models/churn", "--output", "/data/scores", "--shard", "auto/3",
+    )  # fmt: skip
+    job = yaml.safe_load(printed.stdout)
+    name = job["metadata"]["name"]
+    assert f"run id {name}" in printed.stderr
+
+    def run(index: int) -> Ended:
+        return run_pod(engine, job, index, {"shop": volume, "models": models}, tmp_path)
+
+    with ThreadPoolExecutor(3) as pool:
+        pods = list(pool.map(run, range(job["spec"]["completions"])))
+    assert [pod.status for pod in pods] == [0, 0, 0], [pod.output for pod in pods]
+    assert {pod.told["run_id"] for pod in pods} == {name}
+    told = [pod.told["batch"] for pod in pods]
+    assert [one["waiting"] for one in told].count(0) >= 1
+    scores = pd.read_parquet(volume / "scores")
+    alone = pd.read_parquet(results["here"] / "scores")
+    assert set(scores["batch_id"]) == {name}
+    order = ["visitor_id", "session_id"]
+    pd.testing.assert_frame_equal(
+        scores[alone.columns].drop(columns="batch_id").sort_values(order, ignore_index=True),
+        alone.drop(columns="batch_id").sort_values(order, ignore_index=True),
+    )
+    again = run(1)  # a pod of the Job that is tried again, though its shard was done
+    assert again.status == 0, again.output
+    assert again.told["batch"]["existed"]
+    assert len(pd.read_parquet(volume / "scores")) == len(scores)
+    assert [path.name for path in (volume / "scores").iterdir() if path.name.startswith("batch_id")] == [
+        f"batch_id={name}"
+    ]
 
 
 def test_what_the_image_says_of_itself(road: Road) -> None:

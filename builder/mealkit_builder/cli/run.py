@@ -1,13 +1,16 @@
-"""``mealkit run``: run an image's mode in a container, or without an engine by the process runner."""
+"""``mealkit run``: run an image's mode in a container, without an engine by the process runner, or on a cluster."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mealkit.errors import UsageError
+
+from ._cluster import check_place, cluster_options, print_manifests
 
 
 @click.command(
@@ -31,6 +34,7 @@ from mealkit.errors import UsageError
 @click.option("--shm-size", default="256m", show_default=True, help="Size of /dev/shm.")
 @click.option("--env", "-e", "env", multiple=True, metavar="NAME[=VALUE]", help="A variable; may be repeated.")
 @click.option("--policy", type=click.Path(path_type=Path), metavar="FILE", help="Which images may run; see `verify`.")
+@cluster_options
 @click.argument("url")
 @click.argument("mode")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -47,6 +51,9 @@ def run(
     url: str,
     mode: str,
     arguments: tuple[str, ...],
+    kubernetes: bool,
+    dry_run: bool,
+    **cluster: Any,
 ) -> int:
     """Run MODE (train, evaluate, score, describe) of the image URL; ARGUMENTS are the mode's own.
 
@@ -54,12 +61,15 @@ def run(
     container has no network, a read-only root and no capabilities, and runs as you. Where there is a policy, an image
     that it does not allow is refused.
 
+    With --kubernetes --dry-run the manifests of a Job are printed instead; paths are then those in its volumes.
+
     \b
     Examples:
       mealkit run URL describe
       mealkit run URL train --input visits.csv --model model/ --set learning_rate=0.05
       mealkit run --memory 2g URL score --input new/ --model model/ --output scores/
       mealkit run URL train --help
+      mealkit run --kubernetes --dry-run URL train --input s3://shop/visits/ … | kubectl apply -f -
     """  # noqa: D301
     from mealkit_builder.container import RunOptions, run_image
     from mealkit_builder.engine import engine_available
@@ -68,6 +78,7 @@ def run(
 
     if mode.startswith("-"):
         raise UsageError(f"{mode} stands where the mode should be", hint="write options of `run` before the URL")
+    check_place(kubernetes=kubernetes, dry_run=dry_run)
     policy = find_policy(policy, os.environ)
     if policy is not None:
         from mealkit_builder.admission import admit_by_policy
@@ -77,6 +88,8 @@ def run(
     options = RunOptions(
         user=user, network=network, memory=memory, cpus=cpus, gpus=gpus, env=_environment(env), shm_size=shm_size
     )
+    if kubernetes:
+        return print_manifests(url, mode, arguments, options, cluster)
     use_engine = runner == "container" or (runner == "auto" and engine_available(os.environ))
     click.echo(f"runner: {'container' if use_engine else 'process (no container engine answers)'}", err=True)
     return (run_image if use_engine else run_process)(url, mode, arguments, options, environment=os.environ)
