@@ -110,8 +110,8 @@ class Cluster:
                 yield key, self._result(message)
 
     def settle(self, task: object, rows: int, advance: Callable[[int], None]) -> None:
-        """A task is done: its rows are these, whatever it told meanwhile."""
-        self._rows[task] = rows
+        """A task has scored so many rows; one that is done again tells fewer at first, which is no step back."""
+        self._rows[task] = max(rows, self._rows.get(task, 0))
         advance(sum(self._rows.values()))
 
     def close(self) -> None:
@@ -133,8 +133,7 @@ class Cluster:
         method, arguments = message
         if method == "rows":
             task, rows = arguments
-            self._rows[task] = rows
-            advance(sum(self._rows.values()))
+            self.settle(task, rows, advance)
         elif method == "warning":
             if arguments[0] not in self._run.warnings:  # each worker may tell the same
                 self._run.warn(*arguments)

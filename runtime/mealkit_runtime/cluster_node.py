@@ -44,7 +44,7 @@ def run_node(mode: str, arguments: Mapping[str, Any], environment: Mapping[str, 
     """
     sources = Sources(mode, arguments, environment, {})
     # Before Dask is imported, here and in the worker processes: a node tells by itself what matters.
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "error")
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
     need_distributed()
     home = settle(os.environ)
     # Until the loop runs, and while Dask is imported: PID 1 ignores SIGTERM unless there is a handler.
@@ -182,6 +182,10 @@ def _configured() -> Iterator[None]:
 
     ours = {
         "distributed.worker.daemon": False,  # a recipe may start processes of its own
+        # The memory is the recipe's, and none of Dask's data: a worker that would wait for less of it waits for ever.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
         "distributed.scheduler.http.routes": ["distributed.http.scheduler.prometheus", "distributed.http.health"],
         "distributed.worker.http.routes": ["distributed.http.health"],
     }
