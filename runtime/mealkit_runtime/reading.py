@@ -113,7 +113,8 @@ def read_parquet(file: DataFile, selection: Selection, piece_rows: int) -> Itera
         schema = parquet.schema_arrow
         own = flat_names(schema) if selection.query.flatten else schema.names
         names = selection.columns(own if file.columns is None else _declared(own, file), file)
-        read = [name for name in names if name in own] or own[:1]
+        present = set(own)
+        read = [name for name in names if name in present] or own[:1]
         metadata = parquet.metadata
         groups = list(range(metadata.num_row_groups) if file.groups is None else file.groups)
         if selection.condition is not None:
@@ -145,9 +146,8 @@ def _completed(table: Any, names: list[str], file: DataFile) -> Any:
     """A table with the columns that were added to the dataset after the file was written: missing values."""
     from .convert import ARROW
 
-    for name in names:
-        if name not in table.column_names:
-            table = table.append_column(name, pa.nulls(len(table), ARROW.get((file.columns or {})[name], pa.null())))
+    for name in set(names).difference(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), ARROW.get((file.columns or {})[name], pa.null())))
     return table.select(names)
 
 
