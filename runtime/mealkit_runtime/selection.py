@@ -64,10 +64,11 @@ class Selection:
             SchemaError: one that is needed is neither there nor named by the file's path.
         """
         given = file.partition
-        every = dict.fromkeys([*(name for name in present if name not in given), *given])
+        every = [*(name for name in present if name not in given), *given]
+        there = set(every)
         for name in (*(self.query.columns or ()), *self.literals):
-            if name not in every:
-                raise _absent(name, list(every), file.name)
+            if name not in there:
+                raise _absent(name, every, file.name)
         chosen = self._chosen
         wanted = self.schema.wanted([name for name in every if chosen is None or name in chosen], file.name)
         names = [name for name in dict.fromkeys([*wanted, *self.literals]) if name not in given]

@@ -25,7 +25,7 @@ from mealkit.errors import EmptyDataError, SchemaError, SettingsError, Unreadabl
 from mealkit.spec import RecipeSpec
 from mealkit_runtime.condition import Among, Both, Compare, Condition, Missing
 from mealkit_runtime.dataset import locate, pieces, read_all, read_table, row_count
-from mealkit_runtime.listing import _matcher
+from mealkit_runtime.folder import expand, matcher
 from mealkit_runtime.query import Query, make_query
 from mealkit_runtime.schema import schema_of
 
@@ -448,7 +448,7 @@ GLOBS = ["*.csv", "a/*.csv", "**/*.csv", "a*/**/x.csv", "**", "[ab]/?.csv", "[!a
 
 
 @pytest.mark.parametrize("pattern", GLOBS)
-def test_globs_far_away_match_what_globs_here_match(tmp_path: Path, pattern: str) -> None:
+def test_globs_match_what_those_of_python_match(tmp_path: Path, pattern: str) -> None:
     import glob
 
     for name in (
@@ -467,7 +467,10 @@ def test_globs_far_away_match_what_globs_here_match(tmp_path: Path, pattern: str
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     found = glob.glob(pattern, root_dir=tmp_path, recursive=True)  # noqa: PTH207 - what is compared
     expected = {name for name in found if (tmp_path / name).is_file()}
-    assert set(filter(_matcher(pattern), files)) == expected
+    assert set(filter(matcher(pattern), files)) == expected
+    assert [one.relative_to(tmp_path).as_posix() for one in expand(f"{tmp_path}/{pattern}") if one.is_file()] == sorted(
+        expected, key=lambda name: name.split("/")
+    )
 
 
 def test_a_run_reads_a_part_and_says_so(run: Runner, common: tuple[str, ...], data: Path, tmp_path: Path) -> None:
