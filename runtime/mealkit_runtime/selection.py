@@ -55,6 +55,11 @@ class Selection:
         """Whether no further row will be taken."""
         return self._left == 0
 
+    def needed(self, file: DataFile) -> set[str]:
+        """The columns that must stand in a file."""
+        declared = {column.name for column in self.schema.columns if column.required}
+        return {*declared, *(self.query.columns or ()), *self.literals} - file.partition.keys()
+
     def columns(self, present: Sequence[str], file: DataFile) -> list[str]:
         """The columns to read of those that stand in a file: what the recipe wants, then what a condition asks for.
 
