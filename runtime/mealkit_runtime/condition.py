@@ -297,7 +297,7 @@ class _Parser:
         token = self._take()
         if token.kind == "number":
             text = str(token.value)
-            return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else float(text)
+            return int(text) if re.fullmatch(r"[+-]?\d{1,40}", text) else float(text)
         if token.kind == "text":
             quote = token.value[0]
             return str(token.value[1:-1].replace(quote * 2, quote))

@@ -113,11 +113,11 @@ class DataFile:
                 yield stack.enter_context(_OPENERS[packing](raw, "rb"))
 
     @contextlib.contextmanager
-    def text(self, newline: str | None = None) -> Iterator[TextIO]:
-        """The file as text: UTF-8, with or without a byte-order mark, unpacked."""
+    def text(self, newline: str | None = None, errors: str = "strict") -> Iterator[TextIO]:
+        """The file as text: UTF-8, with or without a byte-order mark, unpacked; see :func:`open` for the arguments."""
         with self.bytes() as stream:
             buffered: Any = stream if isinstance(stream, io.BufferedIOBase) else io.BufferedReader(stream, 1 << 18)
-            with io.TextIOWrapper(buffered, encoding="utf-8-sig", newline=newline) as text:
+            with io.TextIOWrapper(buffered, encoding="utf-8-sig", errors=errors, newline=newline) as text:
                 yield text
 
 

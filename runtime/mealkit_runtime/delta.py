@@ -14,6 +14,7 @@ from mealkit.errors import EmptyDataError, SettingsError, UnreadableDataError
 
 from .data_file import DataFile
 from .file_system import AZURE, HTTP, LOCAL, Location, resolve, trouble
+from .listing import denied
 from .query import moment
 
 LOG = "_delta_log"
@@ -59,7 +60,10 @@ def is_table(location: Location) -> bool:
         UnreachableError, UnreadableDataError: the storage does not answer, or refuses.
     """
     if location.local is not None:
-        return (location.local / LOG).is_dir()
+        try:
+            return (location.local / LOG).is_dir()
+        except OSError as error:
+            raise denied(error, location.path) from None
     if location.kind == HTTP:
         return False
     from pyarrow import fs

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,8 +12,9 @@ from mealkit.errors import EmptyDataError, MealkitError, UnreachableError, Unrea
 
 from .data_file import KNOWN, DataFile, format_of
 from .file_system import HTTP, Location, of_fsspec, trouble
+from .folder import MARKS, expand, matcher, split, walk
+from .likeness import nearest
 
-_MARKS = "*?["
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -43,28 +42,51 @@ def list_files(location: Location) -> tuple[DataFile, ...]:
 
 
 def _local(location: Location, path: Path) -> tuple[DataFile, ...]:
-    uri = location.uri
     try:
         if path.is_dir():
-            seen = [one for one in sorted(path.rglob("*")) if _shown(one.relative_to(path).parts) and one.is_file()]
-            return _of_folder(
-                location, [(one.relative_to(path).as_posix(), str(one), one.stat().st_size) for one in seen]
-            )
+            below = [(one.relative_to(path), one) for one in walk(path)]
+            files = [(inner.as_posix(), one) for inner, one in sorted(below) if _is_data(one)]
+            return _of_folder(location, [(inner, str(one), one.stat().st_size) for inner, one in files])
         if path.exists():
             _need_format(str(path), str(path))
+            _is_data(path)
             return (DataFile(location, path.stat().st_size),)
-    except PermissionError as error:
+        if any(mark in str(path) for mark in MARKS):
+            matched = expand(str(path))
+            folders = any(one.is_dir() for one in matched)
+            found = [(str(one), one.stat().st_size) for one in matched if not one.is_dir() and _is_data(one)]
+            # As the matches are written: without ./ and doubled slashes.
+            return _of_glob(replace(location, path=str(path)), found, folders=folders)
+    except OSError as error:
         raise denied(error, str(path)) from None
-    if any(mark in str(path) for mark in _MARKS):
-        matched = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (any pattern)
-        return _of_glob(location, [(str(one), one.stat().st_size) for one in matched if one.is_file()])
-    near = []
-    if path.parent.is_dir():
-        near = difflib.get_close_matches(path.name, [item.name for item in path.parent.iterdir()], n=1)
+    if path.is_symlink():
+        raise _leads_nowhere(path)
+    near = nearest(path.name, [item.name for item in path.parent.iterdir()]) if path.parent.is_dir() else None
     raise UnreadableDataError(
         "there is no such file or folder",
-        where=uri,
-        hint=f"did you mean {path.with_name(near[0])}?" if near else "check the path; in a container, mount it",
+        where=location.uri,
+        hint=f"did you mean {path.with_name(near)}?" if near else "check the path; in a container, mount it",
+    )
+
+
+def _is_data(path: Path) -> bool:
+    """Whether it is a file; what has the name of a data file must be one."""
+    if path.is_file():
+        return True
+    if format_of(path) is None:
+        return False
+    if not path.exists():
+        raise _leads_nowhere(path)
+    raise UnreadableDataError(
+        "it is no regular file, so it cannot be read twice", where=str(path), hint="write its content into a file"
+    )
+
+
+def _leads_nowhere(path: Path) -> UnreadableDataError:
+    return UnreadableDataError(
+        "it is a link, and what it leads to is not there",
+        where=str(path),
+        hint="remove the link, or bring back what it leads to; in a container, mount it too",
     )
 
 
@@ -72,8 +94,9 @@ def _far(location: Location) -> tuple[DataFile, ...]:
     from pyarrow import fs
 
     path = location.path
-    if not any(mark in path for mark in _MARKS):
-        info = location.file_system.get_file_info(path)
+    glob = any(mark in path for mark in MARKS)
+    info = location.file_system.get_file_info(path)
+    if not glob or info.type == fs.FileType.File:  # a name with a mark in it, as on a disk
         if info.type == fs.FileType.File:
             _need_format(path, location.uri)
             return (DataFile(location, info.size),)
@@ -81,10 +104,12 @@ def _far(location: Location) -> tuple[DataFile, ...]:
             below = [(_relative(name, path), name, size) for name, size in _below(location, path, recursive=True)]
             return _of_folder(location, _committed(location, below))
         raise _nothing(location, fs)
-    head, tail = _split(path)
-    found = _below(location, head, recursive="/" in tail or "**" in tail)
-    matches = _matcher(tail)
-    return _of_glob(location, [(name, size) for name, size in found if matches(_relative(name, head))])
+    head, tail = split(path)
+    matches = matcher(tail)
+    listed = _listed(location, head, recursive="/" in tail or "**" in tail)
+    matched = [one for one in listed if matches(_relative(one.path, head))]
+    folders = any(not one.is_file for one in matched)
+    return _of_glob(location, _by_path(one for one in matched if one.is_file), folders=folders)
 
 
 def _committed(location: Location, below: list[tuple[str, str, int | None]]) -> list[tuple[str, str, int | None]]:
@@ -103,11 +128,18 @@ def _committed(location: Location, below: list[tuple[str, str, int | None]]) -> 
 
 def _below(location: Location, folder: str, *, recursive: bool) -> list[tuple[str, int | None]]:
     """Path and size of the files below a folder, sorted by path."""
+    return _by_path(one for one in _listed(location, folder, recursive=recursive) if one.is_file)
+
+
+def _listed(location: Location, folder: str, *, recursive: bool) -> list[Any]:
     from pyarrow import fs
 
     selector = fs.FileSelector(folder, recursive=recursive, allow_not_found=True)
-    found = [(one.path, one.size) for one in location.file_system.get_file_info(selector) if one.is_file]
-    return sorted(found, key=lambda one: one[0].split("/"))
+    return list(location.file_system.get_file_info(selector))
+
+
+def _by_path(found: Iterable[Any]) -> list[tuple[str, int | None]]:
+    return sorted(((one.path, one.size) for one in found), key=lambda one: one[0].split("/"))
 
 
 def _nothing(location: Location, fs: Any) -> MealkitError:
@@ -125,8 +157,8 @@ def _nothing(location: Location, fs: Any) -> MealkitError:
         names = [one.base_name for one in location.file_system.get_file_info(selector)] if parent else []
     except OSError:
         names = []  # who may read a file may not list its folder
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "check bucket (or container) and path"
+    near = nearest(name, names)
+    hint = f"did you mean {near!r}?" if near else "check bucket (or container) and path"
     return UnreadableDataError("there is no such file or folder", where=location.uri, hint=hint)
 
 
@@ -167,9 +199,9 @@ def _of_folder(location: Location, seen: Iterable[tuple[str, str, int | None]]) 
     raise EmptyDataError("the folder has no data files", where=location.uri, hint="name the folder that has the data")
 
 
-def _of_glob(location: Location, matched: Iterable[tuple[str, int | None]]) -> tuple[DataFile, ...]:
-    """Of ``(path, size)``; the folders right before the first mark may name columns too."""
-    parts = _split(location.path)[0].split("/")
+def _of_glob(location: Location, matched: Iterable[tuple[str, int | None]], *, folders: bool) -> tuple[DataFile, ...]:
+    """Of ``(path, size)``, and whether folders match too; those right before the first mark may name columns."""
+    parts = split(location.path)[0].split("/")
     while parts and "=" in parts[-1]:
         parts.pop()
     files = tuple(
@@ -178,7 +210,8 @@ def _of_glob(location: Location, matched: Iterable[tuple[str, int | None]]) -> t
         if format_of(path) is not None
     )
     if not files:
-        raise EmptyDataError("no data file matches the pattern", where=location.uri, hint=f"check it; {KNOWN}")
+        hint = "it matches folders: end it with /* for the files in them" if folders else f"check it; {KNOWN}"
+        raise EmptyDataError("no data file matches the pattern", where=location.uri, hint=hint)
     return files
 
 
@@ -204,50 +237,18 @@ def _shown(parts: Iterable[str]) -> bool:
     return not any(part.startswith((".", "_")) for part in parts)
 
 
-def _split(pattern: str) -> tuple[str, str]:
-    """The folder before the first part that has a mark, and the rest."""
-    parts = pattern.split("/")
-    first = next(number for number, part in enumerate(parts) if any(mark in part for mark in _MARKS))
-    return "/".join(parts[:first]), "/".join(parts[first:])
-
-
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    """What :func:`glob.glob` matches below a folder, ``**`` too; hidden names only where the pattern names them."""
-    text = ""
-    parts = pattern.split("/")
-    for number, part in enumerate(parts):
-        last = number == len(parts) - 1
-        if part == "**":
-            text += r"(?:(?!\.)[^/]+/)*" + (r"(?!\.)[^/]+" if last else "")
-        else:
-            text += ("" if part.startswith(".") else r"(?!\.)") + _segment(part) + ("" if last else "/")
-    compiled = re.compile(text)
-    return lambda path: compiled.fullmatch(path) is not None
-
-
-def _segment(part: str) -> str:
-    """One part of a glob as a regular expression that does not cross a slash."""
-    signs = {"*": "[^/]*", "?": "[^/]"}
-    pieces = re.findall(r"\[!?\]?[^\]]*\]|.", part)
-    return "".join(signs.get(one) or (_choice(one) if len(one) > 2 else re.escape(one)) for one in pieces)
-
-
-def _choice(text: str) -> str:
-    inside = text[1:-1].replace("\\", r"\\").replace("^", r"\^")
-    return f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
-
-
 def _need_format(path: str, where: str) -> None:
     if format_of(path) is None:
         raise UnreadableDataError("the file's name tells no format", where=where, hint=KNOWN)
 
 
 def denied(error: OSError, path: str) -> UnreadableDataError:
-    """A local file that this user cannot read."""
+    """What a local file or folder is that cannot be read."""
+    hint = "check the disk"
+    if isinstance(error, PermissionError):
+        hint = "let this user read it (a container's user is often not the one who wrote the file)"
     return UnreadableDataError(
-        f"cannot read it: {(error.strerror or str(error)).lower()}",
-        where=str(error.filename or path),
-        hint="let this user read it (a container's user is often not the one who wrote the file)",
+        f"cannot read it: {(error.strerror or str(error)).lower()}", where=str(error.filename or path), hint=hint
     )
 
 

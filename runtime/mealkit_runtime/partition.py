@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .schema import Schema
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z")
-_WHOLE = re.compile(r"[+-]?\d{1,18}\Z")
+_WHOLE = re.compile(r"[+-]?\d{1,19}\Z")
 
 
 class Partitions:
@@ -84,7 +84,7 @@ class Partitions:
 def kind_of_texts(values: Iterable[str | None]) -> str:
     """The plainest kind that all values of a path's column fit."""
     known = [value for value in values if value is not None]
-    if known and all(_WHOLE.match(value) for value in known):
+    if known and all(_WHOLE.match(value) and -(2**63) <= int(value) < 2**63 for value in known):
         return "int"
     return "date" if known and all(_is_day(value) for value in known) else "str"
 

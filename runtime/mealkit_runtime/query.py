@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass, replace
 
 from mealkit.errors import SettingsError
@@ -100,7 +101,7 @@ def make_query(
     """A query from texts, as settings and commands give them.
 
     Args:
-        columns: Names with commas between them.
+        columns: Names with commas between them; one that holds a comma stands between backticks.
         where: A condition; see :mod:`mealkit_runtime.condition`.
         time: The column of the time window; None: the recipe names none.
         since: ISO 8601; a zone is converted to UTC.
@@ -155,10 +156,15 @@ def _moment(text: str | None, setting: str) -> dt.datetime | None:
     return found
 
 
+_NAME = re.compile(r"\s*(?:`([^`]+)`\s*(?=,|\Z)|([^,]*))(?:,|\Z)")
+"""One of several names: between backticks it may hold a comma."""
+
+
 def _columns(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    found = (quoted or plain.strip() for quoted, plain in _NAME.findall(text))
+    names = tuple(dict.fromkeys(name for name in found if name))
     if not names:
         raise SettingsError("no column is named", where="columns", hint="write names with commas between them: a,b,c")
     return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mealkit.row import Row
 
 from .column import Column, columns_of
 from .convert import kind_of
+from .likeness import listed, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,24 +49,23 @@ class Schema:
         Raises:
             SchemaError: a required one is missing, or a name stands twice.
         """
-        if len(set(present)) != len(present):
+        there = set(present)
+        if len(there) != len(present):
             twice = next(name for name in present if list(present).count(name) > 1)
             raise SchemaError(
                 f"the column {twice!r} stands twice", where=f"{where}, column {twice}", hint="rename one of them"
             )
         for column in self.columns:
-            if column.required and column.name not in present:
-                near = difflib.get_close_matches(column.name, present, n=1, cutoff=0.5) or [
-                    name for name in present if name.lower() == column.name.lower()
-                ]
-                known = ", ".join(list(present)[:20]) + (", …" if len(present) > 20 else "")
+            if column.required and column.name not in there:
+                near = nearest(column.name, present)
+                known = f"the file has: {listed(present)}"
                 raise SchemaError(
                     f"the column {column.name!r} is missing",
                     where=f"{where}, column {column.name}",
-                    hint=f"is it {near[0]!r}? rename that to {column.name!r}" if near else f"the file has: {known}",
+                    hint=f"is it {near!r}? rename that to {column.name!r}" if near else known,
                 )
-        named = [column.name for column in self.columns if column.name in present]
-        return [*named, *(name for name in present if name not in named)] if self.open else named
+        named = {column.name: None for column in self.columns if column.name in there}
+        return [*named, *(name for name in present if name not in named)] if self.open else list(named)
 
     def without(self, name: str | None) -> Schema:
         """The schema without one column."""

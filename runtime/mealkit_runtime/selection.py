@@ -8,8 +8,8 @@ never read.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from mealkit.errors import SchemaError, SettingsError
 
 from .condition import EVERY, Among, Both, Bounds, Compare, Condition, Leaf, Missing, can_hold, leaves
-from .convert import ARROW, Unconvertible, convert, is_text, kind_of
+from .convert import ARROW, Unconvertible, attempt, convert, is_text, kind_of
+from .likeness import listed, nearest
 from .query import Query, moment
 from .salvage import salvage
 
@@ -42,6 +43,7 @@ class Selection:
         self.query = query
         self.schema = schema
         self.condition = query.condition
+        self._chosen = None if query.columns is None else frozenset(query.columns)
         self.declared = {column.name: column for column in schema.columns if column.kind != "any"}
         self.literals: dict[str, list[Any]] = {}
         for leaf in leaves(self.condition):
@@ -53,6 +55,11 @@ class Selection:
         """Whether no further row will be taken."""
         return self._left == 0
 
+    def needed(self, file: DataFile) -> set[str]:
+        """The columns that must stand in a file."""
+        declared = {column.name for column in self.schema.columns if column.required}
+        return {*declared, *(self.query.columns or ()), *self.literals} - file.partition.keys()
+
     def columns(self, present: Sequence[str], file: DataFile) -> list[str]:
         """The columns to read of those that stand in a file: what the recipe wants, then what a condition asks for.
 
@@ -63,11 +70,12 @@ class Selection:
         """
         given = file.partition
         every = [*(name for name in present if name not in given), *given]
-        chosen = self.query.columns
-        for name in (*(chosen or ()), *self.literals):
-            if name not in every:
+        there = set(every)
+        for name in (*(self.query.columns or ()), *self.literals):
+            if name not in there:
                 raise _absent(name, every, file.name)
-        wanted = self.schema.wanted(every if chosen is None else [n for n in every if n in chosen], file.name)
+        chosen = self._chosen
+        wanted = self.schema.wanted([name for name in every if chosen is None or name in chosen], file.name)
         names = [name for name in dict.fromkeys([*wanted, *self.literals]) if name not in given]
         return names or list(present[:1])
 
@@ -134,7 +142,7 @@ class Selection:
 
     def project(self, table: Any) -> Any:
         """A table without the columns that only a condition asked for."""
-        chosen = self.query.columns
+        chosen = self._chosen
         return table if chosen is None else table.select([name for name in table.column_names if name in chosen])
 
     def _kind(self, name: str, found: str) -> str:
@@ -161,14 +169,17 @@ class Selection:
             try:
                 values = convert(array, kind, text=text or column is None)
             except Unconvertible as error:
-                if column is None:
+                if column is not None:
+                    values, mask = salvage(array, kind, text=text)
+                    bad = pa.array(mask)
+                elif literals:
                     raise SchemaError(
                         f"the column {name!r} is {error.value!r}, which cannot be compared with {literals[0]!r}",
                         where=f"{where}, row {rows[error.row].as_py():,}, column {name}",
                         hint="mend the value, or declare the column in the recipe's row schema",
                     ) from None
-                values, mask = salvage(array, kind, text=text)
-                bad = pa.array(mask)
+                else:
+                    values = array  # only whether it is missing is asked
             if kind == "float":
                 values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
             for value in literals:
@@ -196,14 +207,35 @@ def _leaf(leaf: Leaf, values: Any, kind: str) -> Any:
     if isinstance(leaf, Among):
         allowed = [_literal(leaf.column, value, kind) for value in leaf.values]
         if kind == "int":
-            allowed = [int(value) for value in allowed if float(value).is_integer()]
+            allowed = [value for value in allowed if isinstance(value, int) and _fits(value)]
         if kind == "float":  # is_in, which hashes, tells -0.0 from 0.0
             values, allowed = pc.add(values, 0.0), [value + 0.0 for value in allowed]
         found = pc.is_in(values, pa.array(allowed, ARROW[kind]))
         return pc.and_(pc.is_valid(values), pc.invert(found)) if leaf.negated else found
     value = _literal(leaf.column, leaf.value, kind)
-    scalar = pa.scalar(value) if kind == "int" and isinstance(value, float) else pa.scalar(value, ARROW[kind])
-    return _SIGNS[leaf.sign](values, scalar)
+    if kind == "int":
+        return _compare_whole(leaf.sign, values, value)
+    return _SIGNS[leaf.sign](values, pa.scalar(value, ARROW[kind]))
+
+
+def _compare_whole(sign: str, values: Any, value: int | float) -> Any:
+    """Whole numbers compared with any number exactly; Arrow would compare them as floats."""
+    if sign in ("=", "!="):
+        equal = isinstance(value, int) and _fits(value)
+        verdict = None if equal else sign == "!="
+    else:
+        # x < 2.5 is x < 3, and x <= 2.5 is x <= 2.
+        if isinstance(value, float) and math.isfinite(value):
+            value = math.ceil(value) if sign in ("<", ">=") else math.floor(value)
+        verdict = None if _fits(value) else (value > 0) == (sign in ("<", "<="))
+    if verdict is None:
+        return _SIGNS[sign](values, pa.scalar(value, pa.int64()))
+    return pc.is_valid(values) if verdict else pc.and_(pc.is_valid(values), False)
+
+
+def _fits(value: int | float) -> bool:
+    """Whether it is in the range of 64 bits."""
+    return -(2**63) <= value < 2**63
 
 
 _SIGNS = {
@@ -234,8 +266,7 @@ def _guess(array: Any, literals: Sequence[Any], text: bool) -> str:
         return asked
     if not text or asked in ("str", "bool"):
         return asked if text else kind
-    whole = pc.all(pc.match_substring_regex(array.cast(pa.string()), r"^\s*[+-]?\d{0,18}\s*$"), min_count=0)
-    return "int" if whole.as_py() else "float"
+    return "float" if attempt(array, "int", text=True) is None else "int"
 
 
 def _plain_type(arrow_type: Any) -> Any:
@@ -259,7 +290,7 @@ def _literal(name: str, value: Any, kind: str) -> Any:
     if kind in ("int", "float") and isinstance(value, int | float) and not isinstance(value, bool):
         if kind == "float":
             return float(value)
-        return int(value) if isinstance(value, int) or (value.is_integer() and abs(value) < 2**63) else value
+        return int(value) if isinstance(value, int) or value.is_integer() else value
     if kind == "str" and isinstance(value, str):
         return value
     if kind == "bool" and (isinstance(value, bool) or value in (0, 1)):
@@ -291,6 +322,8 @@ def _bound(value: Any, kind: str) -> Any:
     """
     if value is None or value != value:  # NaN tells nothing
         return None
+    if kind == "int" and not _fits(value):
+        raise ValueError(value)  # such values cannot be compared, which whoever reads them tells
     if kind in ("int", "float"):
         return float(value) if kind == "float" else int(value)
     if kind in ("date", "datetime"):
@@ -304,14 +337,12 @@ def _bound(value: Any, kind: str) -> Any:
     return value
 
 
-def _absent(name: str, present: Iterable[str], where: str) -> SchemaError:
-    names = list(present)
-    near = difflib.get_close_matches(name, names, n=1)
-    known = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+def _absent(name: str, present: Sequence[str], where: str) -> SchemaError:
+    near = nearest(name, present)
     return SchemaError(
         f"the column {name!r}, which the query names, is missing",
         where=f"{where}, column {name}",
-        hint=f"did you mean {near[0]!r}?" if near else f"the file has: {known}",
+        hint=f"did you mean {near!r}?" if near else f"the file has: {listed(present)}",
     )
 
 

@@ -140,7 +140,7 @@ def test_no_rows(training: Training, scoring: Training, tmp_path: Path) -> None:
         refused(training(write(none, tmp_path / name)), 3, "empty-data", message="no rows", where=name)
         refused(scoring(tmp_path / name), 3, "empty-data", message="no rows", where=name)
     (tmp_path / "zero.csv").write_text("")
-    refused(training(tmp_path / "zero.csv"), 3, "empty-data", message="empty", hint="header")
+    refused(training(tmp_path / "zero.csv"), 3, "empty-data", message="no rows", where="zero.csv")
 
 
 def test_no_case_with_a_known_target(training: Training, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_broken_text(training: Training, tmp_path: Path) -> None:
     header = "customer,day,kind,amount,items,plan,left\n"
     ragged = tmp_path / "ragged.csv"
     ragged.write_text(header + "c1,2026-01-01,call,1,1,basic,true\nc1,2026-01-01\n")
-    refused(training(ragged), 3, "unreadable-data", where="ragged.csv", message="columns")
+    refused(training(ragged), 3, "unreadable-data", where="ragged.csv, row 2 (line 3)", message="2 values")
     latin = tmp_path / "latin.csv"
     latin.write_bytes((header + "c1,2026-01-01,call,1,1,Größe,true\n").encode("latin-1"))
     refused(training(latin), 3, "unreadable-data", where="latin.csv")

@@ -53,6 +53,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
                 pq.write_table(table, sink, row_group_size=10)
         for name, data in (
             ("text/a.csv", b"n\n1\n2\n"), ("text/b.csv.gz", gzip.compress(b"n\n3\n")), ("text/sub/c.csv", b"n\n4\n"),
+            ("odd/a[1].csv", b"n\n5\n"), ("odd/a b#c%20.csv", b"n\n6\n"), ("odd/a?b.csv", b"n\n7\n"),
+            ("spark/x.csv/part-0.csv", b"n\n8\n"),
             ("text/_skip.csv", b"n\n9\n"), ("text/sub/.hid.csv", b"n\n9\n"), ("notes.txt", b"x"),
             ("cut.parquet", b"PAR1"),
         ):  # fmt: skip
@@ -73,6 +75,11 @@ def test_files_folders_and_globs_of_a_bucket(s3: str) -> None:
     assert numbers("s3://shop/text") == numbers("s3a://shop/text/") == [1, 2, 3, 4]
     assert numbers("s3://shop/text/[!_]*.csv*") == [1, 2, 3]
     assert numbers("s3://shop/**/[bc].*") == [3, 4]
+    odd = ("a[1]", "a b#c%20", "a?b")
+    assert [numbers(f"s3://shop/odd/{name}.csv") for name in odd] == [[5], [6], [7]], "as they are called"
+    with pytest.raises(EmptyDataError) as caught:
+        locate("s3://shop/spark/*.csv")
+    assert caught.value.hint == "it matches folders: end it with /* for the files in them"
     source = locate("s3://shop/sales")
     assert [file.name for file in source.files] == [f"s3://shop/sales/year={y}/part.parquet" for y in (2025, 2026)]
     assert [file.size is not None and file.size > 0 for file in source.files] == [True, True]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mealkit.errors import SettingsError
+from mealkit_runtime.likeness import listed, nearest
 
 from .association import aim, correlate
 from .distinct import CELLS, LEAST, MOST
@@ -121,12 +122,9 @@ def same_as(tallies: Iterable[Tally]) -> dict[str, str]:
 def _check_target(target: str | None, names: Sequence[str]) -> None:
     if target is None or target in names:
         return
-    import difflib
-
-    near = difflib.get_close_matches(target, names, n=1)
-    listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    near = nearest(target, names)
     raise SettingsError(
         f"the dataset has no column {target!r}",
         where=f"--target {target}",
-        hint=f"did you mean {near[0]!r}?" if near else f"it has: {listed}",
+        hint=f"did you mean {near!r}?" if near else f"it has: {listed(names)}",
     )
