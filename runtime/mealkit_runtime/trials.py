@@ -95,6 +95,7 @@ class Trials:
     Attributes:
         folder: The staged model; the best trial of this machine has its model below it.
         first_error: What the first failed trial of this process raised.
+        kept: The key of that best trial.
     """
 
     run: Run
@@ -123,8 +124,8 @@ class Trials:
             record |= {"metrics": {one["name"]: one["value"] for one in metrics}, "seconds": _since(begun)}
             self.study.complete(claim, value, record)
             over = True
-            self._keep(claim.rank)
-            best = " (the best so far)" if self.kept == claim.rank else ""
+            self._keep(claim.key)
+            best = " (the best so far)" if self.kept == claim.key else ""
             self._tell(claim, f"{self.study.plan.objective} {value:.6g}{best}")
         except _Pruned:
             self.study.pruned(claim, {**record, "seconds": _since(begun)})
@@ -141,11 +142,11 @@ class Trials:
                     self.study.stopped(claim)
                 elif (place := self._checkpoint_dir(claim.rank)) is not None:
                     shutil.rmtree(place, ignore_errors=True)
-                if self.kept != claim.rank:
-                    shutil.rmtree(self._own(claim.rank), ignore_errors=True)
+                if self.kept != claim.key:
+                    shutil.rmtree(self._own(claim.key), ignore_errors=True)
 
     def _train(self, claim: Claim, record: dict[str, Any]) -> list[dict[str, Any]]:
-        run, material, own = self.run, self.material, self._own(claim.rank)
+        run, material, own = self.run, self.material, self._own(claim.key)
         run.seed()
         context = self._context(claim.values)
         record["hyperparameters"] = run.found["hyperparameters"]
@@ -208,15 +209,15 @@ class Trials:
             MealkitError: no trial was completed; the first failed one's error.
         """
         run, material = self.run, self.material
-        best = self.study.best()
-        if best is None:
+        best, key = self.study.best(), self.study.best_key()
+        if best is None or key is None:
             raise self._failed()
         if _existed(run):
             return
         run.seed()
         context = self._context({one.name: best["hyperparameters"][one.name] for one in self.study.plan.space})
         data, validation = prepare(run, material, context)
-        own = self._own(best["number"])
+        own = self._own(key)
         artifact = self.folder / models.ARTIFACT
         again = not (own / NOTES).is_file()
         if again:  # in another container, or before this run was resumed
@@ -263,17 +264,16 @@ class Trials:
         error.message = f"no trial was completed; the first error: {error.message}"
         return error
 
-    def _keep(self, rank: int) -> None:
+    def _keep(self, key: int) -> None:
         """Keep this trial's model if it is the best so far, instead of the one that was kept."""
-        best = self.study.best()
-        if best is None or best["number"] != rank:
+        if self.study.best_key() != key:
             return
         if self.kept is not None:
             shutil.rmtree(self._own(self.kept), ignore_errors=True)
-        self.kept = rank
+        self.kept = key
 
-    def _own(self, rank: int) -> Path:
-        return self.folder / "trials" / str(rank)
+    def _own(self, key: int) -> Path:
+        return self.folder / "trials" / str(key)
 
     def _checkpoint_dir(self, rank: int) -> Path | None:
         folder = self.run.config.checkpoint_dir
