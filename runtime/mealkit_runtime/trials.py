@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mealkit.errors import DataError, MealkitError, ModelError, RecipeError, SettingsError, storage_error
-from mealkit.hyperparameters import Hyperparameters, secret_fields
+from mealkit.hyperparameters import Hyperparameters
 from mealkit.recipe import need_evaluator
 from mealkit.space import dimensions
 
@@ -178,7 +178,7 @@ class Trials:
         run = self.run
         declared = run.declared()
         decoded: Hyperparameters = declared.decode({**run.config.given, **values})
-        run.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=set(secret_fields(declared)))
+        run.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=run.untold(declared))
         return make_context(run, self.material, decoded)
 
     def record(self) -> None:
