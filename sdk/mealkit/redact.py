@@ -60,9 +60,7 @@ SHORTEST = 4
 _ABSOLUTE = r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}"
 
 # At its end it may stand without a mark before it: PGPASSWORD, GITHUBTOKEN.
-_SAYS_SECRET = re.compile(
-    r"(?i)(?:(?:^|[_.-])(?:pwd|dsn)|secret|token|password|passwd|passphrase|apikey)s?(?:[_.-]|$)"
-)
+_SAYS_SECRET = re.compile(r"(?i)(?:(?:^|[_.-])(?:pwd|dsn)|secret|token|password|passwd|passphrase|apikey)s?(?:[_.-]|$)")
 _SAYS_KEY = re.compile(
     r"(?i)(?:^|[_.-])(?:key|connection_string|headers|pass|pat|jwt|sas|auth|credential|cookie|signature|sig)s?(?:[_.-]|$)"
 )

@@ -193,10 +193,12 @@ def test_worker_processes(start: Start, run: Runner, given: Path, tmp_path: Path
     environment = {
         **ENVIRONMENT,
         "MEALKIT_SET_TOKEN": "canary-variable-6b",
-        "MEALKIT_SET_URL": "https://ada:canary-url-7c@host/x",
         **({"MEALKIT_SET_REVEAL": ",".join(ENVIRONMENT)} if mode == "trials" else {}),
     }
-    process = start(*argv, "--log-format", "json", recipe="noisy", environment=environment)
+    # The recipe also prints the password alone.
+    (given / "url.json").write_text(json.dumps({"hyperparameters": {"url": "https://ada:canary-url-7c@host/x"}}))
+    argv = (*argv, "--config", given / "url.json", "--log-format", "json")
+    process = start(*argv, recipe="noisy", environment=environment)
     out, err = process.communicate(timeout=120)
     assert process.returncode == (5 if how == "raise" else 0), err
     assert "printed ***" in err
