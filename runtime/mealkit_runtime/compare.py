@@ -14,6 +14,7 @@ from typing import Any
 from mealkit.errors import DataError, UsageError, WorseError
 from mealkit.metrics import Bootstrap, Direction, Metric, Metrics
 
+from .interval import tail
 from .model import MODEL_FILE
 
 _TOLERANCE = re.compile(r"(?P<number>\d+(\.\d*)?([eE][-+]?\d+)?)(?P<percent>%?)\Z")
@@ -324,7 +325,7 @@ def _change_interval(first: Judged, other: Judged, name: str) -> tuple[float | N
     changes = sorted(after - before for before, after in pairs if before is not None and after is not None)
     if len(changes) * 2 < one.resamples or not changes:
         return None, None
-    side = (1 - max(one.confidence, two.confidence)) / 2
+    side = tail(max(one.confidence, two.confidence), one.drawn)
     return _quantile(changes, side), _quantile(changes, 1 - side)
 
 
