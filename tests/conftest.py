@@ -9,12 +9,17 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from engine import bookworm, engine, host, probe_url, shared_store  # noqa: F401
 from services import PROGRAM, RunningRegistry, missing, running_registry
 from workshop import pantry, shop, workshop  # noqa: F401
+
+# On a machine that has much else to do, a slow example is no failure.
+settings.register_profile("busy", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
+settings.load_profile("busy")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script's background job ignores Ctrl-C, and what it starts does too; tests send it to what they start.

@@ -42,6 +42,7 @@ class CloudShelf:
                 hint="add obstore to the recipe's dependencies",
             ) from None
         self._obstore: Any = obstore
+        self._refuses = False
         options: dict[str, Any] = {"retry_config": {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}}
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         if endpoint and uri.startswith("s3"):
@@ -57,7 +58,24 @@ class CloudShelf:
             ) from None
 
     def create(self, name: str, data: bytes) -> bool:
-        """As :meth:`Shelf.create`: put with ``If-None-Match: *``."""
+        """As :meth:`Shelf.create`: put with ``If-None-Match: *``.
+
+        Raises:
+            StorageError: the store overwrites all the same, as some that only resemble S3 do.
+        """
+        if not self._put(name, data):
+            self._refuses = True
+            return False
+        if not self._refuses and self._put(name, data):
+            raise StorageError(
+                "the store overwrites a file although it is asked not to, so of two runs both could win",
+                where=self.uri,
+                hint="write to a store that knows conditional requests (If-None-Match), or to a local folder",
+            )
+        self._refuses = True
+        return True
+
+    def _put(self, name: str, data: bytes) -> bool:
         with self._telling("writing", name):
             try:
                 self._obstore.put(self._store, name, data, mode="create", use_multipart=False)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin
@@ -340,53 +341,53 @@ class FarTrial:
 class _FarStudy:
     """Stands for the study where a trial is tried: what the trial reports goes to the run, which decides."""
 
-    def __init__(self, kitchen: Kitchen, plan: Plan, rank: int) -> None:
+    def __init__(self, kitchen: Kitchen, plan: Plan, key: int) -> None:
         self.plan = plan
-        self._kitchen, self._rank = kitchen, rank
+        self._kitchen, self._key = kitchen, key
 
     def report(self, claim: Claim, points: list[tuple[int, float]]) -> bool:
         """Tell what was not told before; whether the trial was given up meanwhile."""
         new = [(step, value) for step, value in points if step not in claim.reported]
         claim.reported.update(step for step, _ in new)
-        self._kitchen.tell("points", self._rank, new)
-        return self._rank in self._kitchen.given_up
+        self._kitchen.tell("points", self._key, new)
+        return self._key in self._kitchen.given_up
 
 
 @_task
-def try_trial(kitchen: Kitchen, rank: int, values: Mapping[str, Any]) -> FarTrial:
+def try_trial(kitchen: Kitchen, key: int, values: Mapping[str, Any]) -> FarTrial:
     """Train with a trial's hyperparameters, and judge the model."""
     from .study import Claim
     from .trials import Trials
 
     assert kitchen.order.plan is not None
     run, material = kitchen.material(kitchen.relay())
-    study: Any = _FarStudy(kitchen, kitchen.order.plan, rank)
+    study: Any = _FarStudy(kitchen, kitchen.order.plan, key)
     folder = kitchen.folder()
     try:
         trials = Trials(run, material, study, folder)
-        tried = trials.try_out(Claim(rank, dict(values), None))
-        own = trials.own(rank)
+        tried = trials.try_out(Claim(key, dict(values), SimpleNamespace(number=key)))
+        own = trials.own(key)
         files = {str(path.relative_to(own)): path.read_bytes() for path in sorted(own.rglob("*")) if path.is_file()}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if tried.error is not None:
-        tried = replace(tried, error=failed(rank, tried.error).error)
+        tried = replace(tried, error=failed(key, tried.error).error)
     return FarTrial(tried, files if tried.value is not None else {})
 
 
 @_task
-def brief(kitchen: Kitchen, rank: int, trial: FarTrial | Failed) -> Tried | Failed:
+def brief(kitchen: Kitchen, key: int, trial: FarTrial | Failed) -> Tried | Failed:
     """What became of a trial, without its model."""
     return trial if isinstance(trial, Failed) else trial.tried
 
 
 @_task
-def files_of_trial(kitchen: Kitchen, rank: int, trial: FarTrial | Failed) -> Mapping[str, bytes] | Failed:
+def files_of_trial(kitchen: Kitchen, key: int, trial: FarTrial | Failed) -> Mapping[str, bytes] | Failed:
     """The model's files and the notes of a trial."""
     return trial if isinstance(trial, Failed) else trial.files
 
 
-def give_up(name: str, rank: int) -> None:
+def give_up(name: str, key: int) -> None:
     """A trial is too bad to go on; called beside it, while it is tried."""
     if name in _kitchens:
-        _kitchens[name].given_up.add(rank)
+        _kitchens[name].given_up.add(key)

@@ -46,26 +46,28 @@ def work_on_cluster(trials: Trials) -> None:
     )
     running: dict[Any, Claim] = {}
     made: dict[int, Any] = {}
-    with connect(run) as cluster, contextlib.ExitStack() as alive:
+    alive: dict[int, contextlib.ExitStack] = {}
+    with connect(run) as cluster:
         cluster.lend(order)
         cluster.listener = _Pruner(trials, cluster, running)
         slots = max(1, cluster.slots())
 
         def fill() -> None:
             while len(running) < slots and (claim := study.claim()) is not None:
-                alive.enter_context(study.alive(claim))
-                made[claim.rank] = cluster.submit(try_trial, claim.rank, claim.values, name=f"trial {claim.rank}")
-                task = cluster.submit(brief, claim.rank, made[claim.rank], name=f"end of trial {claim.rank}")
-                running[task] = claim
+                key, name = claim.key, f"trial {claim.rank} ({claim.key})"
+                alive[key] = contextlib.ExitStack()
+                alive[key].enter_context(study.alive(claim))
+                made[key] = cluster.submit(try_trial, key, claim.values, name=name)
+                running[cluster.submit(brief, key, made[key], name=f"end of {name}")] = claim
 
         try:
             fill()
             for claim, tried in cluster.done(running):
+                alive.pop(claim.key).close()
                 trials.settle(claim, tried)
-                for rank in [
-                    rank for rank in made if rank not in (trials.kept, *(one.rank for one in running.values()))
-                ]:
-                    del made[rank]  # the worker forgets it
+                wanted = {trials.kept, *(one.key for one in running.values())}
+                for key in [key for key in made if key not in wanted]:
+                    del made[key]  # the worker forgets it
                 trials.record()
                 run.stopper.check()
                 fill()
@@ -74,16 +76,17 @@ def work_on_cluster(trials: Trials) -> None:
         finally:
             with run.stopper.shielded():
                 for claim in running.values():
+                    alive.pop(claim.key).close()
                     study.stopped(claim)
 
 
 def _fetch(trials: Trials, cluster: Cluster, made: Any) -> None:
     """Take the best trial's model from the worker that made it; if that has died, another makes it again."""
-    rank = trials.kept
-    assert rank is not None
-    task = cluster.submit(files_of_trial, rank, made, name=f"model of trial {rank}")
-    ((_, files),) = cluster.done({task: rank})
-    own = trials.own(rank)
+    key = trials.kept
+    assert key is not None
+    task = cluster.submit(files_of_trial, key, made, name=f"model of trial ({key})")
+    ((_, files),) = cluster.done({task: key})
+    own = trials.own(key)
     for name, data in files.items():
         path = own / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ class _Pruner:
         """A worker's message."""
         if method != "points":
             return
-        rank, points = arguments
-        claim = next((one for one in self.running.values() if one.rank == rank), None)
+        key, points = arguments
+        claim = next((one for one in self.running.values() if one.key == key), None)
         if claim is not None and self.trials.study.report(claim, [(int(step), float(value)) for step, value in points]):
-            self.cluster.everywhere(give_up, rank)
+            self.cluster.everywhere(give_up, key)

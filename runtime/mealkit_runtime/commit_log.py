@@ -22,9 +22,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mealkit.errors import StorageError
+
 from .batch_record import PARTITION, Record, in_order, parse_record
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten
+from .direct_stage import DirectStage, board_of, forgotten, need_files
 from .shelf import Shelf
 from .stop import Stopper
 
@@ -78,10 +80,20 @@ class CommitLog:
 
     def forgotten(self, now: float) -> list[Leftover]:
         """Boards, and files that no record names."""
-        visible = {record.path(part) for record in self.records() for part in record.parts}
-        return forgotten(self.shelf, visible, now)
+
+        def known() -> set[str]:
+            return {record.path(part) for record in self.records() for part in record.parts}
+
+        return forgotten(self.shelf, known, now)
 
     def _commit(self, record: Record, schema: Any) -> Record | None:
+        try:
+            need_files(self.shelf, record)
+        except StorageError:
+            # Another shard that was last may have committed; and what it committed may be gone by now.
+            if (existing := self.find(record.batch_id)) is not None:
+                return existing
+            raise
         while not self.shelf.create(_name(record.batch_id), record.to_text().encode()):
             if (existing := self.find(record.batch_id)) is not None:
                 return existing

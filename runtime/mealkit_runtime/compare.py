@@ -14,6 +14,7 @@ from typing import Any
 from mealkit.errors import DataError, UsageError, WorseError
 from mealkit.metrics import Bootstrap, Direction, Metric, Metrics
 
+from .interval import tail
 from .model import MODEL_FILE
 
 _TOLERANCE = re.compile(r"(?P<number>\d+(\.\d*)?([eE][-+]?\d+)?)(?P<percent>%?)\Z")
@@ -193,6 +194,10 @@ def compare(models: Sequence[Judged], *, allow_different_data: bool = False) -> 
         elif first.cases.get("digest") != other.cases.get("digest"):
             counts = " and ".join(f"{one.cases.get('cases', 'unknown')}" for one in (first, other))
             notes.append(f"of the same data, other cases were judged: {counts} of {first.name} and {other.name}")
+        elif _of_other_files(first, other):
+            notes.append(
+                f"the cases of {first.name} and {other.name} are the same by keys and target, but of other files"
+            )
     known = [{metric.name: metric.direction for metric in model.metrics} for model in models]
     common = [m for m in first.metrics if all(names.get(m.name) == m.direction for names in known)]
     if not common:
@@ -266,6 +271,8 @@ def _different(first: Judged, other: Judged) -> str:
         return f"the targets are {targets[0]!r} and {targets[1]!r}"
     digests = (first.cases.get("digest"), other.cases.get("digest"))
     if digests[0] and digests[0] == digests[1]:
+        if [] in (first.cases.get("keys"), other.cases.get("keys")) and _of_other_files(first, other):
+            return f"{_fingerprints(first, other)}, and no key tells whether the cases are the same"
         return ""
     if first.held_back or other.held_back:
         if all(digests):
@@ -273,18 +280,26 @@ def _different(first: Judged, other: Judged) -> str:
         return "a training's result does not tell which cases it held back"
     if not first.fingerprint or not other.fingerprint:
         return "a result does not tell what its data were"
-    if first.fingerprint != other.fingerprint:
-        return f"fingerprints {first.fingerprint[:19]} and {other.fingerprint[:19]}"
+    if _of_other_files(first, other):
+        return _fingerprints(first, other)
     if first.query != other.query:
         return f"of the same files, {json.dumps(first.query)} and {json.dumps(other.query)} were read"
     return ""
+
+
+def _of_other_files(first: Judged, other: Judged) -> bool:
+    return bool(first.fingerprint and other.fingerprint and first.fingerprint != other.fingerprint)
+
+
+def _fingerprints(first: Judged, other: Judged) -> str:
+    return f"fingerprints {first.fingerprint[:19]} and {other.fingerprint[:19]}"
 
 
 def _paired(first: Judged, other: Judged) -> bool:
     """Whether both were judged on the same draws of the same cases."""
     one, two = first.metrics.bootstrap, other.metrics.bootstrap
     digest = first.cases.get("digest")
-    if one is None or two is None or not digest or digest != other.cases.get("digest"):
+    if one is None or two is None or not digest or digest != other.cases.get("digest") or _different(first, other):
         return False
     return _draws(one) == _draws(two)
 
@@ -324,7 +339,7 @@ def _change_interval(first: Judged, other: Judged, name: str) -> tuple[float | N
     changes = sorted(after - before for before, after in pairs if before is not None and after is not None)
     if len(changes) * 2 < one.resamples or not changes:
         return None, None
-    side = (1 - max(one.confidence, two.confidence)) / 2
+    side = tail(max(one.confidence, two.confidence), one.drawn)
     return _quantile(changes, side), _quantile(changes, 1 - side)
 
 

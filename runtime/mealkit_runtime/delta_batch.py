@@ -12,6 +12,11 @@ The commit carries an application transaction ``mealkit:RUN``: its version is od
 even when the batch is undone. A commit is only ever made on the version of the table in which that transaction was
 looked up, and begins again if another was faster, so that of two runs with one id the first wins.
 
+Others may write to the table between our commits. Files that the table has of a batch count as the batch, whatever the
+transaction says (the table was restored to an older version); where it has none of a batch that was committed and not
+undone, someone took the rows away, and they do not come again by themselves. A column that others added is null in our
+rows; what cannot be kept up by writing files alone (constraints, computed columns) is refused.
+
 Our files, and their names, are forced to the disk before the commit. The ``deltalake`` library itself forces nothing
 (looked at with strace, version 1.6.6): it writes the log's entry beside, and gives it its name by a hard link. We force
 both to the disk before a run ends well, so what was told to be committed stays. But a power cut in the blink between
@@ -27,22 +32,23 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mealkit.errors import MealkitError, RecipeError, RetryableError, StorageError, UsageError
 
-from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_record
+from .batch_record import PARTITION, Part, Record, in_order, parse_record
 from .delta import LOG
+from .delta_log import application_of, files_of, is_there, paths_of, version_of
 from .delta_type import delta_schema
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten, is_same
+from .direct_stage import DirectStage, board_of, forgotten, is_same, need_files
 from .files import sync
 from .shelf import FolderShelf, Shelf
 from .stop import Stopper
 
 RECORDS = "_mealkit/batches"
 _TRIES = 50
+_COMPUTED = ("delta.invariants", "delta.generationExpression", "delta.identity")
 
 
 class DeltaTableOfBatches:
@@ -66,31 +72,65 @@ class DeltaTableOfBatches:
         """
         wanted = delta_schema(schema)
         table = self._table()
-        if table is None:
-            return wanted
+        return wanted if table is None else self._fitting(table, wanted)
+
+    def _fitting(self, table: Any, wanted: Any) -> Any:
         import pyarrow as pa
 
+        self._refuse(table)
         found = pa.schema(table.schema().to_arrow())
         found = delta_schema(found.remove(found.get_field_index(PARTITION)))
-        if sorted(found.names) != sorted(wanted.names):
+        there = [field for field in found if field.name in wanted.names]
+        others = [field for field in found if field.name not in wanted.names]
+        if len(there) != len(wanted.names) or not all(field.nullable for field in others):
             raise RecipeError(
                 f"the Delta table has the columns {', '.join(found.names)}, the batch {', '.join(wanted.names)}",
                 where=self.uri,
                 hint="write into another table, or change this one's columns first",
             )
-        return found
+        return pa.schema(there)
+
+    def _refuse(self, table: Any) -> None:
+        """What a table asks of all who write to it, and we cannot give."""
+        configuration = dict(table.metadata().configuration)
+        asked = [name for name in sorted(configuration) if name.startswith("delta.constraints.")]
+        if configuration.get("delta.columnMapping.mode", "none") != "none":
+            asked.append("delta.columnMapping.mode")
+        for field in table.schema().fields:
+            asked += [f"{name} of {field.name}" for name in sorted(field.metadata or {}) if name.startswith(_COMPUTED)]
+        if asked:
+            raise UsageError(
+                f"the Delta table asks for what mealkit does not do when it writes: {', '.join(asked)}",
+                where=self.uri,
+                hint="write into another table; ranges and choices can be declared in the recipe's output rows",
+            )
 
     def find(self, batch_id: str) -> Record | None:
-        """The record of a committed batch."""
+        """The record of a committed batch; without files, if another program took its rows away.
+
+        Raises:
+            StorageError: the table has rows of this name that no run of mealkit wrote.
+        """
         table = self._table()
-        if table is None or not _is_there(table, batch_id):
-            return None
-        return next(self._records(_files(table, batch_id)), None) or Record(batch_id, 0, ())
+        return None if table is None else self._find(table, batch_id)
+
+    def _find(self, table: Any, batch_id: str) -> Record | None:
+        files = files_of(table, batch_id)
+        if files:
+            found = next(self._records(files, table), None)
+            if found is not None:
+                return found
+            raise StorageError(
+                f"the table has rows of {PARTITION} {batch_id!r} that no run of mealkit wrote",
+                where=self.uri,
+                hint="give another --run-id",
+            )
+        return self._told(batch_id, ()) if is_there(table, batch_id) else None
 
     def records(self) -> list[Record]:
-        """The records of all batches, oldest first."""
+        """The records of all batches, oldest first; rows that others wrote are no batch of ours."""
         table = self._table()
-        return [] if table is None else in_order(self._records(_files(table)))
+        return [] if table is None else in_order(self._records(files_of(table), table))
 
     def stage(self, batch_id: str, stopper: Stopper) -> Stage:
         """Begin a batch."""
@@ -106,28 +146,50 @@ class DeltaTableOfBatches:
         return board_of(batch_id)
 
     def undo(self, record: Record) -> None:
-        """A commit that removes the batch's files from the table; the files stay until the table is vacuumed."""
+        """A commit that removes the batch's files from the table; the files stay until the table is vacuumed.
+
+        Raises:
+            UsageError: the table does not let anyone remove rows.
+        """
         deltalake = _library()
         for _ in self._tries(f"undoing the batch {record.batch_id}"):
             table = self._table()
-            if table is None or not _is_there(table, record.batch_id):
+            files = {} if table is None else files_of(table, record.batch_id)
+            if table is None or not (files or is_there(table, record.batch_id)):
                 raise FileNotFoundError(record.batch_id)
-            version = (table.transaction_version(_application(record.batch_id)) or 0) + 1
-            properties = _properties(deltalake, record, version)
+            if dict(table.metadata().configuration).get("delta.appendOnly", "").lower() == "true":
+                raise UsageError(
+                    "the Delta table lets nobody remove rows: it has delta.appendOnly",
+                    where=self.uri,
+                    hint="set the table's property delta.appendOnly to false, then undo the batch",
+                )
+            properties = _properties(deltalake, record, version_of(table, record.batch_id) // 2 * 2 + 2)
             done = False
             with self._conflicts(table.version()):
-                table.delete(f"{PARTITION} = '{record.batch_id}'", commit_properties=properties)
+                if files:
+                    table.delete(f"{PARTITION} = '{record.batch_id}'", commit_properties=properties)
+                else:
+                    table.create_write_transaction(
+                        [], mode="append", schema=table.schema(), partition_by=[PARTITION], commit_properties=properties
+                    )
                 done = True
             if done:
                 self._force()
                 return
 
     def forgotten(self, now: float) -> list[Leftover]:
-        """Boards, and files that no version of the table's present state names; vacuum removes those too."""
-        table = self._table()
-        files = {} if table is None else _files(table)
-        visible = {f"{folder_of(key)}/{part.name}" for key, parts in files.items() for part in parts}
-        return forgotten(self.shelf, visible, now)
+        """Boards, and files that the table's log does not know; those that it has removed are vacuum's."""
+
+        def known() -> set[str]:
+            table = self._table()
+            if table is None:
+                return set()
+            try:
+                return paths_of(table)
+            except _library().exceptions.DeltaError as error:
+                raise self._failed(error) from None
+
+        return forgotten(self.shelf, known, now)
 
     def _commit(self, record: Record, schema: Any) -> Record | None:
         import pyarrow as pa
@@ -148,17 +210,25 @@ class DeltaTableOfBatches:
             for part in record.parts
         ]
         whole = deltalake.Schema.from_arrow(schema.append(pa.field(PARTITION, pa.string())))
-        told = self._tell(record)
+        told: str | None = None
         committed = unknown = False
         try:
             for _ in self._tries("committing the batch"):
                 table = self._table()
-                if table is not None and _is_there(table, record.batch_id):
-                    existing = self.find(record.batch_id)
-                    committed = existing is not None and is_same(existing, record)  # by us, and the answer was lost
+                existing = None if table is None else self._find(table, record.batch_id)
+                if existing is not None:
+                    committed = is_same(existing, record)  # by us, and the answer was lost
                     return existing
-                known = None if table is None else table.transaction_version(_application(record.batch_id))
-                properties = _properties(deltalake, record, (known or 0) + 1)
+                need_files(self.shelf, record)
+                if table is not None and set(self._fitting(table, schema)) != set(schema):
+                    raise StorageError(
+                        "the Delta table's columns were changed while the batch was written",
+                        where=self.uri,
+                        hint="run the same command again",
+                    )
+                told = told or self._tell(record)
+                known = 0 if table is None else version_of(table, record.batch_id)
+                properties = _properties(deltalake, record, (known + 1) // 2 * 2 + 1)
                 with self._conflicts(None if table is None else table.version()):
                     if table is None:
                         create_table_with_add_actions(
@@ -183,7 +253,7 @@ class DeltaTableOfBatches:
             unknown = not self._is_sure
             raise
         finally:
-            if not committed and not unknown:
+            if told is not None and not committed and not unknown:
                 self.shelf.remove(told)
 
     def _tell(self, record: Record) -> str:
@@ -193,25 +263,31 @@ class DeltaTableOfBatches:
         self.shelf.create(name, text)
         return name
 
-    def _records(self, files: dict[str, list[Part]]) -> Iterator[Record]:
+    def _records(self, files: dict[str, list[Part]], table: Any) -> Iterator[Record]:
         """A record for each batch: the one that was written with it, or what the table's log tells."""
-        written: dict[str, list[str]] = {}
-        for name in self.shelf.names(RECORDS):
-            written.setdefault(name.rpartition("/")[2].rpartition("-")[0], []).append(name)
+        written = self._written()
         for batch_id, parts in files.items():
-            found = None
-            for name in written.get(batch_id, ()):
-                text = self.shelf.read(name)
-                if text is not None:
-                    found = parse_record(text, name)
-                    if {part.name for part in found.parts} == {part.name for part in parts}:
-                        yield found
-                        break
-            else:
-                rows = sum(part.rows or 0 for part in parts)
-                yield Record(
-                    batch_id, rows, tuple(parts), *(() if found is None else (found.committed, found.provenance))
-                )
+            if batch_id in written or is_there(table, batch_id):
+                yield self._told(batch_id, tuple(parts), written)
+
+    def _told(self, batch_id: str, parts: tuple[Part, ...], written: dict[str, list[str]] | None = None) -> Record:
+        """The record of a batch that has these files now; of several, that of the last commit."""
+        names = (self._written() if written is None else written).get(batch_id, ())
+        texts = [(name, text) for name in names if (text := self.shelf.read(name)) is not None]
+        known = in_order(parse_record(text, name) for name, text in texts)
+        for record in known:
+            if {part.name for part in record.parts} == {part.name for part in parts}:
+                return record
+        rows = sum(part.rows or 0 for part in parts)
+        last = known[-1] if known else None
+        return Record(batch_id, rows, parts, *(() if last is None else (last.committed, last.provenance)))
+
+    def _written(self) -> dict[str, list[str]]:
+        """The names of the records that were written for each batch."""
+        found: dict[str, list[str]] = {}
+        for name in self.shelf.names(RECORDS):
+            found.setdefault(name.rpartition("/")[2].rpartition("-")[0], []).append(name)
+        return found
 
     def _table(self) -> Any:
         """The table as it is now; None: there is none.
@@ -295,32 +371,11 @@ def _library() -> Any:
     return deltalake
 
 
-def _application(batch_id: str) -> str:
-    return f"mealkit:{batch_id}"
-
-
-def _is_there(table: Any, batch_id: str) -> bool:
-    return bool((table.transaction_version(_application(batch_id)) or 0) % 2)
-
-
 def _properties(deltalake: Any, record: Record, version: int) -> Any:
     """What a commit carries beside its files; it fails if the table has a newer version, and we look again."""
     facts = {key: value for key, value in record.to_json().items() if key != "files"}
     return deltalake.CommitProperties(
         custom_metadata={"mealkit": json.dumps(facts, ensure_ascii=False)},
         max_commit_retries=0,
-        app_transactions=[deltalake.Transaction(_application(record.batch_id), version, int(time.time() * 1000))],
+        app_transactions=[deltalake.Transaction(application_of(record.batch_id), version, int(time.time() * 1000))],
     )
-
-
-def _files(table: Any, batch_id: str | None = None) -> dict[str, list[Part]]:
-    """The files of each batch, as the table's log tells."""
-    import pyarrow as pa
-
-    found: dict[str, list[Part]] = {}
-    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        key = row[f"partition.{PARTITION}"]
-        if batch_id in (None, key):
-            part = Part(Path(row["path"]).name, int(row["size_bytes"]), "", row.get("num_records"))
-            found.setdefault(key, []).append(part)
-    return {key: sorted(parts, key=lambda part: part.name) for key, parts in sorted(found.items())}

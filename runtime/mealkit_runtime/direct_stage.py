@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from mealkit.errors import UnreachableError
+from mealkit.errors import StorageError, UnreachableError
 
 from .batch_record import PARTITION, Part, Record, folder_of
 from .destination import Leftover
@@ -85,17 +85,43 @@ def board_of(batch_id: str) -> str:
     return f"{SHARDS}/{batch_id}"
 
 
-def forgotten(shelf: Shelf, visible: set[str], now: float) -> list[Leftover]:
-    """Boards, and files below ``batch_id=…`` that belong to no batch: of killed runs, undone batches, or living ones.
+def need_files(shelf: Shelf, record: Record) -> None:
+    """Check that the files of a batch are there right before it is committed: of a batch without one, no row is read.
+
+    Raises:
+        StorageError: one is gone.
+    """
+    there = set(shelf.names(folder_of(record.batch_id)))
+    gone = [record.path(part) for part in record.parts if record.path(part) not in there]
+    if gone:
+        raise StorageError(
+            "a file of the batch was removed before the batch was committed",
+            where=gone[0],
+            hint="remove what is left (mealkit batches DATASET clean --run-id ID), then run all shards again"
+            if record.provenance.get("shards")
+            else "run the same command again; is there a rule, or a vacuum, that removes new files?",
+        )
+
+
+def forgotten(shelf: Shelf, known: Callable[[], set[str]], now: float) -> list[Leftover]:
+    """Boards, and files below ``batch_id=…`` that belong to no batch: of killed runs, or of living ones.
 
     Nothing tells a living run's files from a dead one's here, but their age.
+
+    Args:
+        shelf: The files of the dataset.
+        known: The names of the files that the dataset knows; it is asked after the files were listed, so that what is
+            committed meanwhile counts.
+        now: Seconds since the epoch.
     """
     boards: dict[str, list[str]] = {}
     for name in shelf.names(SHARDS):
         boards.setdefault(name.removeprefix(f"{SHARDS}/").partition("/")[0], []).append(name)
     files: dict[str, list[str]] = {}
-    for name in shelf.names(""):
-        if name.startswith(f"{PARTITION}=") and name not in visible:
+    names = [name for name in shelf.names("") if name.startswith(f"{PARTITION}=")]
+    visible = known() if names else set()
+    for name in names:
+        if name not in visible:
             files.setdefault(name.partition("=")[2].partition("/")[0], []).append(name)
     found = []
     for batch_id in sorted({*boards, *files}):

@@ -129,7 +129,7 @@ def silent(context: Context[Any]) -> Context[Any]:
 
 
 def describe_cases(data: Data) -> dict[str, object]:
-    """What tells the judged cases from others: number, target's name, and a digest of keys and targets in order.
+    """What tells the judged cases from others: number, names of keys and target, and a digest of their values in order.
 
     It does not depend on the file format, on how a column of numbers was typed, or on the features.
     """
@@ -147,7 +147,8 @@ def describe_cases(data: Data) -> dict[str, object]:
         total.update(f"{name}\0".encode())
         total.update(pd.util.hash_pandas_object(plain, index=False).to_numpy().tobytes())
     target = None if data.target.name is None else str(data.target.name)
-    return {"cases": len(data), "target": target, "digest": f"sha256:{total.hexdigest()}"}
+    keys = sorted(map(str, data.keys))
+    return {"cases": len(data), "keys": keys, "target": target, "digest": f"sha256:{total.hexdigest()}"}
 
 
 class _Nobody:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ class RunResult:
         quarantine: The folder in which bad rows are kept.
         rows_scored: Rows that the batch got.
         metrics: As :meth:`mealkit.Metrics.to_json` gives them.
-        judged: What tells the judged cases from others: ``cases``, their number, ``target``, ``digest``.
+        judged: What tells the judged cases from others: ``cases``, their number, ``keys``, ``target``, ``digest``.
         model: Directory and digest of the model that was written or used; ``artifact``: the digest of its files alone.
         history: What the training logged, ``{metric: [[step, value], …]}``, thinned to 500 values a metric.
         training: Where the training began (``resumed``, ``warm_start``), how many checkpoints it saved, and what its
@@ -107,6 +107,10 @@ class RunResult:
         return "\n".join(lines)
 
 
+_TERMINAL = 80
+"""Columns that every terminal has."""
+
+
 def _metric_lines(metrics: Mapping[str, Any]) -> list[str]:
     """The metrics with their intervals, then those of each slice in a table."""
     values = metrics.get("metrics", ())
@@ -117,17 +121,33 @@ def _metric_lines(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {metric['name']:<{width}}  {_number(metric['value']):>12}{between}")
     slices = metrics.get("slices", ())
     if slices:
-        names = [f"{one['column']} {one['value']}" for one in slices]
-        width = max(map(len, names))
-        columns = [metric["name"] for metric in values]
+        lines += _slice_lines(slices, [metric["name"] for metric in values])
+    return lines
+
+
+def _slice_lines(slices: Sequence[Mapping[str, Any]], columns: list[str]) -> list[str]:
+    """A row a slice; where the metrics are too many for a terminal, several tables."""
+    names = [_short(f"{one['column']} {one['value']}") for one in slices]
+    width = max(map(len, names))
+    room = _TERMINAL - 2 - width - 2 - 9
+    lines = []
+    while columns:
+        many = 1
+        while many < len(columns) and sum(_wide(name) + 2 for name in columns[: many + 1]) <= room:
+            many += 1
+        shown, columns = columns[:many], columns[many:]
         lines.append(
-            "  " + "  ".join(["".ljust(width), f"{'cases':>9}", *(f"{name:>{_wide(name)}}" for name in columns)])
+            "  " + "  ".join(["".ljust(width), f"{'cases':>9}", *(f"{name:>{_wide(name)}}" for name in shown)])
         )
         for name, one in zip(names, slices, strict=True):
             by_name = {metric["name"]: metric["value"] for metric in one["metrics"]}
-            cells = [f"{_number(by_name.get(column), 4):>{_wide(column)}}" for column in columns]
+            cells = [f"{_number(by_name.get(column), 4):>{_wide(column)}}" for column in shown]
             lines.append("  " + "  ".join([name.ljust(width), f"{one['cases']:>9,}", *cells]))
     return lines
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else name[:39] + "…"
 
 
 def _wide(name: str) -> int:

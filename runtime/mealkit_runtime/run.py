@@ -203,16 +203,21 @@ class Run:
         cls = self.declared()
         given = self.config.given
         redactor = self.reporter.redactor
-        # A text with a password in it, such as a URL, is treated like a declared secret: it is not stored either.
-        hidden = secret_fields(cls) | {
-            name for name, value in given.items() if isinstance(value, str) and redactor.text(value) != value
-        }
+        hidden = self.untold(cls)
         if stored is not None:
             given = {**stored, **{name: value for name, value in given.items() if name in hidden}}
         decoded: Hyperparameters = cls.decode(given)
         redactor.hide(*_secret_values(decoded))
         self.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=set(hidden))
         return decoded
+
+    def untold(self, declared: type[Hyperparameters]) -> set[str]:
+        """The hyperparameters that are stored nowhere: secrets, and texts with a password in them, such as a URL."""
+        change = self.reporter.redactor.text
+        given = self.config.given.items()
+        return set(secret_fields(declared)) | {
+            name for name, value in given if isinstance(value, str) and change(value) != value
+        }
 
     def open_model(self) -> StoredModel:
         """Verify the model directory, and take over the seed that it was trained with."""

@@ -141,6 +141,11 @@ def tell_existing(run: Run, record: BatchRecord, provenance: Mapping[str, Any]) 
             f"the batch of run {record.batch_id} was made from another {', '.join(other)}, and was left as it is",
             "give another --run-id to add a batch",
         )
+    if earlier and not record.files:
+        run.warn(
+            f"the batch of run {record.batch_id} was committed before, and another program has removed its rows since",
+            f"to add it again: mealkit batches {record.dataset} undo {record.batch_id}, then this run",
+        )
 
 
 def _differs(before: Any, now: Any) -> bool:

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mealkit.errors import MealkitError, RetryableError, SettingsError, storage_error
+from mealkit.errors import MealkitError, SettingsError
 from mealkit.metrics import Direction
 from mealkit.space import Dimension
 
 from .identity import differences
+from .trial_storage import need_optuna, open_storage, storage_errors
 
 BEAT = 10.0
 """Seconds between two signs of life of a trial."""
@@ -73,6 +74,11 @@ class Claim:
     trial: Any = field(repr=False)
     reported: set[int] = field(default_factory=set, repr=False)
 
+    @property
+    def key(self) -> int:
+        """What tells the trial from all others for good; ranks move up when an earlier trial is to be tried again."""
+        return int(self.trial.number)
+
 
 class Study:
     """The trials in a storage; every access is shielded, since an interrupted one would leave a lock behind.
@@ -95,10 +101,10 @@ class Study:
         self._shared, self._together = storage is not None, together or storage is not None
         self._storage, self._signals = storage, shield
         self._heard: dict[int, tuple[Any, float]] = {}
-        optuna = _optuna()
+        optuna = need_optuna()
         self._states = optuna.trial.TrialState
         with self._shield():
-            self._study = _open(optuna, plan, _storage(optuna, storage), resume)
+            self._study = _open(optuna, plan, open_storage(optuna, storage), resume)
             then = self._study.user_attrs.get("identity")
         self.name: str = self._study.study_name
         different = [] if then is None else differences(then, plan.identity)
@@ -211,27 +217,43 @@ class Study:
 
     def records(self) -> list[dict[str, Any]]:
         """Every trial that counts: number, state, value, hyperparameters, metrics, error, seconds, steps, worker."""
+        return [record for _, record in self._all()]
+
+    def best(self) -> dict[str, Any] | None:
+        """The record of the best trial, the first of equals; None when none is complete."""
+        return self._best()[1]
+
+    def best_key(self) -> int | None:
+        """The key of the best trial."""
+        return self._best()[0]
+
+    def _best(self) -> tuple[int | None, dict[str, Any] | None]:
+        sign = 1 if self.plan.direction == "minimize" else -1
+        done = [(key, one) for key, one in self._all() if one["state"] == "complete"]
+        return min(done, key=lambda one: (sign * one[1]["value"], one[0]), default=(None, None))
+
+    def _all(self) -> list[tuple[int, dict[str, Any]]]:
+        """Key and record of every trial that counts."""
         with self._shield():
             counting = [one for one in self._trials() if self._counts(one)]
         names = {self._states.COMPLETE: "complete", self._states.PRUNED: "pruned", self._states.FAIL: "failed"}
         return [
-            {
-                "number": rank,
-                "state": names.get(one.state, "running"),
-                "value": one.value if one.state == self._states.COMPLETE else None,
-                "hyperparameters": dict(one.params),
-                "steps": len(one.intermediate_values),
-                "worker": {key: value for key, value in (one.user_attrs.get("owner") or {}).items() if key != "begun"},
-                **(one.user_attrs.get("record") or {}),
-            }
+            (
+                one.number,
+                {
+                    "number": rank,
+                    "state": names.get(one.state, "running"),
+                    "value": one.value if one.state == self._states.COMPLETE else None,
+                    "hyperparameters": dict(one.params),
+                    "steps": len(one.intermediate_values),
+                    "worker": {
+                        key: value for key, value in (one.user_attrs.get("owner") or {}).items() if key != "begun"
+                    },
+                    **(one.user_attrs.get("record") or {}),
+                },
+            )
             for rank, one in enumerate(counting)
         ]
-
-    def best(self) -> dict[str, Any] | None:
-        """The record of the best trial, the first of equals; None when none is complete."""
-        sign = 1 if self.plan.direction == "minimize" else -1
-        done = [one for one in self.records() if one["state"] == "complete"]
-        return min(done, key=lambda one: (sign * one["value"], one["number"]), default=None)
 
     def _finish(self, claim: Claim, state: Any, record: Mapping[str, Any], value: float | None = None) -> None:
         with self._shield():
@@ -248,7 +270,7 @@ class Study:
 
     @contextlib.contextmanager
     def _shield(self) -> Iterator[None]:
-        with _storage_errors(self._storage), self._signals():
+        with storage_errors(self._storage), self._signals():
             yield
 
     def _mark(self, trial: Any, key: str, value: object) -> None:
@@ -278,56 +300,6 @@ class Study:
         return now - before[1] > SILENCE
 
 
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise SettingsError(
-            "trials need Optuna, which is not installed",
-            where="trials",
-            hint='add "optuna" to the recipe\'s dependencies',
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-@contextlib.contextmanager
-def _storage_errors(storage: str | None) -> Iterator[None]:
-    """A storage that cannot be used is told without its URL, which may hold a password."""
-    try:
-        yield
-    except MealkitError:
-        raise
-    except OSError as error:
-        raise storage_error(error, "using the trials' storage", storage) from error
-    except Exception as error:
-        kind = "the trials' storage cannot be used"
-        if storage is None or "://" not in storage:
-            raise SettingsError(
-                f"{kind}: {error}", where=storage, hint="name a file in a folder that can be written"
-            ) from error
-        scheme = storage.partition("://")[0]
-        raise RetryableError(
-            f"{kind}: {type(error).__name__}",
-            where=f"{scheme}://…",
-            hint=f"check the address, the credentials, and that the driver of {scheme} is among the dependencies",
-        ) from error
-
-
-def _storage(optuna: Any, where: str | None) -> Any:
-    if where is None:
-        return optuna.storages.InMemoryStorage()
-    if "://" not in where:
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
-        if Path(where).suffix in (".db", ".sqlite", ".sqlite3"):
-            where = f"sqlite:///{where}"
-        else:
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
-    if where.startswith(("redis://", "rediss://")):
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalRedisBackend(where))
-    return optuna.storages.RDBStorage(where)
-
-
 def _open(optuna: Any, plan: Plan, storage: Any, resume: bool) -> Any:
     pruner = optuna.pruners.MedianPruner()
     names = [one.study_name for one in sorted(storage.get_all_studies(), key=lambda one: one._study_id)]
@@ -335,10 +307,15 @@ def _open(optuna: Any, plan: Plan, storage: Any, resume: bool) -> Any:
     try:
         study = optuna.create_study(study_name=name, storage=storage, direction=plan.direction, pruner=pruner)
     except optuna.exceptions.DuplicatedStudyError:
-        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    study.set_user_attr("identity", dict(plan.identity))
+        study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        for _ in range(50):  # whoever made it just now has the first trial to add
+            if "identity" in study.user_attrs:
+                break
+            time.sleep(0.1)
+        return study
     if plan.first:
         study.enqueue_trial(dict(plan.first))
+    study.set_user_attr("identity", dict(plan.identity))
     return study
 
 

@@ -172,6 +172,7 @@ def _take_trials(
     from .trials import Trials
 
     relay: Any = _Relay(connection, environment)
+    relay.redactor.hide_uris(vars(config))
     sys.stdout = sys.stderr = Screened(sys.stderr, relay.redact)
     run: Run = Run(spec, config, relay, stopper, environment, found={"seed": config.seed}, helps=True)
     logging.getLogger("mealkit.recipe").setLevel(logging.INFO)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mealkit.errors import DataError, MealkitError, ModelError, RecipeError, SettingsError, storage_error
-from mealkit.hyperparameters import Hyperparameters, secret_fields
+from mealkit.hyperparameters import Hyperparameters
 from mealkit.recipe import need_evaluator
 from mealkit.space import dimensions
 
@@ -110,6 +110,7 @@ class Trials:
     Attributes:
         folder: The staged model; the best trial of this machine has its model below it.
         first_error: What the first failed trial of this process raised.
+        kept: The key of that best trial.
     """
 
     run: Run
@@ -141,8 +142,8 @@ class Trials:
                     self.study.stopped(claim)
                 elif (place := self._checkpoint_dir(claim.rank)) is not None:
                     shutil.rmtree(place, ignore_errors=True)
-                if self.kept != claim.rank:
-                    shutil.rmtree(self.own(claim.rank), ignore_errors=True)
+                if self.kept != claim.key:
+                    shutil.rmtree(self.own(claim.key), ignore_errors=True)
 
     def try_out(self, claim: Claim) -> Tried:
         """Train with a trial's hyperparameters, and judge the model."""
@@ -169,12 +170,12 @@ class Trials:
             self._tell(claim, "given up, others were better at its step")
         else:
             self.study.complete(claim, tried.value, tried.record)
-            self._keep(claim.rank)
-            best = " (the best so far)" if self.kept == claim.rank else ""
+            self._keep(claim.key)
+            best = " (the best so far)" if self.kept == claim.key else ""
             self._tell(claim, f"{self.study.plan.objective} {tried.value:.6g}{best}")
 
     def _train(self, claim: Claim, record: dict[str, Any]) -> list[dict[str, Any]]:
-        run, material, own = self.run, self.material, self.own(claim.rank)
+        run, material, own = self.run, self.material, self.own(claim.key)
         run.seed()
         context = self._context(claim.values)
         record["hyperparameters"] = run.found["hyperparameters"]
@@ -206,7 +207,7 @@ class Trials:
         run = self.run
         declared = run.declared()
         decoded: Hyperparameters = declared.decode({**run.config.given, **values})
-        run.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=set(secret_fields(declared)))
+        run.found["hyperparameters"] = decoded.model_dump(mode="json", exclude=run.untold(declared))
         return make_context(run, self.material, decoded)
 
     def record(self) -> None:
@@ -237,15 +238,15 @@ class Trials:
             MealkitError: no trial was completed; the first failed one's error.
         """
         run, material = self.run, self.material
-        best = self.study.best()
-        if best is None:
+        best, key = self.study.best(), self.study.best_key()
+        if best is None or key is None:
             raise self._failed()
         if _existed(run):
             return
         run.seed()
         context = self._context({one.name: best["hyperparameters"][one.name] for one in self.study.plan.space})
         data, validation = prepare(run, material, context)
-        own = self.own(best["number"])
+        own = self.own(key)
         artifact = self.folder / models.ARTIFACT
         again = not (own / NOTES).is_file()
         if again:  # in another container, or before this run was resumed
@@ -292,18 +293,17 @@ class Trials:
         error.message = f"no trial was completed; the first error: {error.message}"
         return error
 
-    def _keep(self, rank: int) -> None:
+    def _keep(self, key: int) -> None:
         """Keep this trial's model if it is the best so far, instead of the one that was kept."""
-        best = self.study.best()
-        if best is None or best["number"] != rank:
+        if self.study.best_key() != key:
             return
         if self.kept is not None:
             shutil.rmtree(self.own(self.kept), ignore_errors=True)
-        self.kept = rank
+        self.kept = key
 
-    def own(self, rank: int) -> Path:
+    def own(self, key: int) -> Path:
         """Where a trial's model is until the best is chosen."""
-        return self.folder / "trials" / str(rank)
+        return self.folder / "trials" / str(key)
 
     def _checkpoint_dir(self, rank: int) -> Path | None:
         folder = self.run.config.checkpoint_dir

@@ -160,6 +160,7 @@ def _load(order: Order, relay: Relay) -> tuple[Scoring, bool]:
     from .scoring import Scoring, input_schema, output_schema
 
     relay.redactor.hide_environment(order.environment)
+    relay.redactor.hide_uris(vars(order.config))
     before = _sockets()
     handler = RecipeLog(relay)
     logging.getLogger().addHandler(handler)

@@ -23,6 +23,10 @@ NOISE = -1
 """The label that scikit-learn's clusterers give to cases of no cluster."""
 
 
+_ROWS = 500
+"""So many rows of distances are held at once."""
+
+
 class ClusteringEvaluator(Evaluator[M]):
     """How alike the cases of a cluster are; where the recipe has a target, also how well clusters meet its classes.
 
@@ -90,7 +94,7 @@ class ClusteringEvaluator(Evaluator[M]):
         return Metrics(with_direction("clustering", values), (), (sizes,))
 
     def resampler(self, data: Data, model: M, context: Context[Any]) -> Resampler | None:
-        """The metrics of drawn cases; a case's silhouette stays what it is among all."""
+        """The metrics of drawn cases; the silhouette changes by what each case brings (the infinitesimal jackknife)."""
         import numpy as np
 
         labels = self.labels(data.features, model)
@@ -98,12 +102,15 @@ class ClusteringEvaluator(Evaluator[M]):
         truth = _truth(data)
         space = self.space(data.features, model)
         chosen, silhouettes = self._silhouettes(space, labels, context)
+        whole = float(silhouettes.mean()) if len(silhouettes) else math.nan
+        brings = _brings(space[chosen], labels[chosen], silhouettes) if len(silhouettes) else silhouettes
 
         def measure(counts: npt.NDArray[np.int64]) -> dict[str, float]:
             drawn = np.repeat(np.arange(len(counts)), counts)
             values = {} if truth is None else _against(truth[drawn], codes[drawn])
             times = counts[chosen]
-            values["silhouette"] = float((silhouettes * times).sum() / times.sum()) if times.sum() else math.nan
+            moved = float((brings * times).sum() / times.sum()) if times.sum() else math.nan
+            values["silhouette"] = min(max(whole + moved, -1.0), 1.0)
             return values | _within(space[drawn], labels[drawn])
 
         return measure
@@ -122,6 +129,42 @@ class ClusteringEvaluator(Evaluator[M]):
         if not _judged(space[chosen], labels[chosen]):
             return chosen[:0], np.empty(0)
         return chosen, silhouette_samples(space[chosen], labels[chosen])
+
+
+def _brings(space: Any, labels: Any, silhouettes: Any) -> npt.NDArray[np.float64]:
+    """By how much, to first order, the mean silhouette changes with each case's weight; the sum of all is 0.
+
+    A case has a silhouette of its own, and moves those of others: it is one of those to which their mean distances are.
+    """
+    import numpy as np
+    from sklearn.metrics import pairwise_distances
+
+    codes = np.unique(labels, return_inverse=True)[1]
+    sizes = np.bincount(codes)
+    member = np.eye(len(sizes))[codes]
+    found: npt.NDArray[np.float64] = silhouettes - silhouettes.mean()
+    for start in range(0, len(codes), _ROWS):
+        own = codes[start : start + _ROWS]
+        rows, others = np.arange(len(own)), np.maximum(sizes[own] - 1, 1)
+        distances = pairwise_distances(space[start : start + _ROWS], space)
+        sums = distances @ member
+        inner = sums[rows, own] / others
+        means = sums / sizes
+        means[rows, own] = np.inf
+        near = means.argmin(axis=1)
+        outer = means[rows, near]
+        larger = np.maximum(inner, outer)
+        counts = (sizes[own] > 1) & (larger > 0)  # alone in its cluster a case has the silhouette 0
+        unit = np.divide(1, larger, out=np.zeros(len(own)), where=counts)
+        ratio = np.minimum(inner, outer) * unit
+        by_inner = np.where(inner < outer, -unit, -ratio * unit) / others
+        by_outer = np.where(inner < outer, ratio * unit, unit) / sizes[near]
+        change, still = np.zeros((2, len(own), len(sizes)))
+        change[rows, own], change[rows, near] = by_inner, by_outer
+        still[rows, own], still[rows, near] = by_inner * inner, by_outer * outer
+        found += (change.T @ distances)[codes, np.arange(len(codes))] - still.sum(axis=0)[codes]
+        found[start : start + _ROWS] += by_inner * inner  # to itself a case is nothing
+    return found
 
 
 def _truth(data: Data) -> npt.NDArray[np.int64] | None:

@@ -59,10 +59,13 @@ SHORTEST = 4
 # Also with one slash, as pathlib leaves it.
 _ABSOLUTE = r"([A-Za-z][A-Za-z0-9+.-]*):/{1,2}"
 
-_SAYS_SECRET = re.compile(r"(?i)(?:^|[_.-])(?:secret|token|password|passwd|passphrase|pwd|dsn|apikey)s?(?:[_.-]|$)")
-_SAYS_KEY = re.compile(r"(?i)(?:^|[_.-])(?:key|connection_string|headers)s?(?:[_.-]|$)")
+# At its end it may stand without a mark before it: PGPASSWORD, GITHUBTOKEN.
+_SAYS_SECRET = re.compile(r"(?i)(?:(?:^|[_.-])(?:pwd|dsn)|secret|token|password|passwd|passphrase|apikey)s?(?:[_.-]|$)")
+_SAYS_KEY = re.compile(
+    r"(?i)(?:^|[_.-])(?:key|connection_string|headers|pass|pat|jwt|sas|auth|credential|cookie|signature|sig)s?(?:[_.-]|$)"
+)
 # Whose names only sound like it: the working directory, and the path of an agent's socket.
-_INNOCENT = frozenset({"PWD", "OLDPWD"})
+_INNOCENT = frozenset({"PWD", "OLDPWD", "SSH_AUTH_SOCK"})
 
 
 def says_secret(name: str) -> bool:
@@ -99,8 +102,9 @@ class Redactor:
     def hide_environment(self, environment: Mapping[str, str]) -> None:
         """Look for the values of variables whose name says secret, token, password or key, and for URLs' passwords.
 
-        A ``KEY`` may be a column's name as well (``SORT_KEY=customer``): such a value counts from eight characters
-        on, a digit among them. ``MEALKIT_*`` are left out: a recipe declares which of its settings are secret.
+        A ``KEY``, ``PASS`` or ``AUTH`` may be something else as well (``SORT_KEY=customer``): such a value counts from
+        eight characters on, a digit among them. ``MEALKIT_*`` are left out: a recipe declares which of its settings are
+        secret.
         """
         for name, value in environment.items():
             self.hide_uri(value)
@@ -126,9 +130,16 @@ class Redactor:
                 self.hide_uris(item)
 
     def hide_uri(self, uri: str) -> None:
-        """Look for the password of a URL, wherever else it stands."""
+        """Look for the password of a URL, and for what signs it, wherever else they stand."""
         match = _pattern(_ABSOLUTE).search(uri)
-        if match is None or "@" not in uri:
+        if match is None:
+            return
+        from urllib.parse import unquote
+
+        for _, name, value in _pattern(_QUERY).findall(uri) if "?" in uri else ():
+            if (says_secret(name) or _SAYS_KEY.search(name)) and len(value) >= 8:
+                self.hide(value, unquote(value))
+        if "@" not in uri:
             return
         scheme, rest = match[1], uri[match.end() :]
         # A storage service's secret may have a slash that nobody quoted; such URLs have no port.
@@ -137,8 +148,6 @@ class Redactor:
         userinfo, there, _ = authority.rpartition("@")
         password = userinfo.partition(":")[2]
         if there and password:
-            from urllib.parse import unquote
-
             self.hide(password, unquote(password))
 
     def text(self, text: str) -> str:

@@ -54,6 +54,17 @@ def test_a_line_for_each(mealkit: Mealkit, dataset: str) -> None:
     assert [record["batch_id"] for record in json.loads(out)] == ["one", "two"]
 
 
+@pytest.mark.parametrize(("width", "columns"), [(None, 6), (200, 6), (60, 5), (40, 3), (10, 3)])
+def test_a_narrow_terminal_leaves_out_what_show_tells(
+    mealkit: Mealkit, dataset: str, monkeypatch: pytest.MonkeyPatch, width: int | None, columns: int
+) -> None:
+    monkeypatch.setattr("mealkit_builder.cli.batches.terminal_width", lambda: width)
+    _, out, _ = mealkit("batches", dataset)
+    head = out.splitlines()[0].split()
+    assert head == ["batch", "committed", "rows", "size", "model", "image"][:columns]
+    assert mealkit("batches", "--verify", dataset)[1].splitlines()[0].split()[-1] == "files"
+
+
 def test_one_is_shown(mealkit: Mealkit, dataset: str) -> None:
     status, out, _ = mealkit("batches", dataset, "show", "two", "--verify")
     assert status == 0

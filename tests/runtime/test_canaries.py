@@ -157,6 +157,7 @@ def test_a_recipe_that_tells_all(
         process = start(
             mode, "--input", given / "rows.csv", *model, *(part for pair in stored for part in pair),
             *(("--output", made / "s") if mode == "score" else ()), "--result", made / "r.json", "--log-format", form,
+            *(("--report", made / "r.html", "--slice", "name") if mode == "evaluate" and how == "tell" else ()),
             recipe="noisy", environment=environment,
         )  # fmt: skip
         out, err = process.communicate(timeout=120)
@@ -173,3 +174,34 @@ def test_a_recipe_that_tells_all(
     # In the spellings too in which a log, a URL or a page would have them.
     for spelling in ("canary%", "Y2FuYXJ5", "canary&amp;", 'canary \\"'):
         assert spelling not in text
+
+
+@pytest.mark.parametrize("mode", ["score", "trials"])
+@pytest.mark.parametrize("how", ["tell", "raise"])
+def test_worker_processes(start: Start, run: Runner, given: Path, tmp_path: Path, mode: str, how: str) -> None:
+    made = tmp_path / "made"
+    common = ("--input", given / "rows.csv", "--model", made / "m", "--result", made / "r.json")
+    if mode == "score":
+        assert run("train", *common[:4], spec=spec_of("noisy")).code == 0
+        file = made / "m" / "model.json"
+        facts = json.loads(file.read_text())
+        facts["hyperparameters"] |= {"score": how, "reveal": ",".join(ENVIRONMENT)}
+        file.write_text(json.dumps(facts))
+        argv: tuple[object, ...] = ("score", *common, "--output", made / "s", "--workers", 2, "--batch-rows", 20)
+    else:
+        argv = ("train", *common, "--trials", 2, "--trial-workers", 2, "--set", f"train={how}", "--outputs", made / "o")
+    environment = {
+        **ENVIRONMENT,
+        "MEALKIT_SET_TOKEN": "canary-variable-6b",
+        **({"MEALKIT_SET_REVEAL": ",".join(ENVIRONMENT)} if mode == "trials" else {}),
+    }
+    # The recipe also prints the password alone.
+    (given / "url.json").write_text(json.dumps({"hyperparameters": {"url": "https://ada:canary-url-7c@host/x"}}))
+    argv = (*argv, "--config", given / "url.json", "--log-format", "json")
+    process = start(*argv, recipe="noisy", environment=environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == (5 if how == "raise" else 0), err
+    assert "printed ***" in err
+    assert '"message": "logged *** and ' in out
+    text = "\n".join((out, err, written(made)))
+    assert not leaks(text), leaks(text)[:5]

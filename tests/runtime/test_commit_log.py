@@ -127,6 +127,37 @@ def test_our_readers_see_what_is_committed(dataset: str) -> None:
     assert rows() == [1, 2]
 
 
+def test_a_file_that_was_removed_before_the_commit(dataset: str) -> None:
+    """By a rule of the bucket, say: a batch without it would be one that nobody can read."""
+    save(dataset, "run", [1], "0/2")
+    shelf = CloudShelf(dataset)
+    shelf.remove(next(name for name in shelf.names("batch_id=run")))
+    with pytest.raises(StorageError, match="removed before the batch was committed") as told:
+        save(dataset, "run", [2], "1/2")
+    assert "clean --run-id" in str(told.value.hint)
+    clean(dataset, older_than=1e9, batch_id="run")
+    assert [save(dataset, "run", [index], f"{index}/2").waiting for index in (0, 1)] == [1, 0]
+    assert verify_batch(dataset, find_batch(dataset, "run")) == []
+
+
+@pytest.mark.parametrize("scheme", ["", "delta:"])
+def test_a_store_that_overwrites_is_refused(
+    dataset: str, endpoint: str, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    dataset = f"{scheme}{dataset.partition('[')[0]}-{scheme.strip(':')}"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Forgetful) as server:
+        server.real, server.lost, server.times = endpoint, "nothing", 0  # type: ignore[attr-defined]
+        server.overwrites = True  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(StorageError, match="overwrites a file although it is asked not to"):
+            save(dataset, "run")
+        server.shutdown()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    shelf = CloudShelf(dataset.removeprefix("delta:"))
+    assert not [*shelf.names("_delta_log"), *shelf.names("_mealkit/commits")]
+
+
 def test_large_files_are_uploaded_in_pieces(dataset: str) -> None:
     shelf = CloudShelf(dataset)
     sink = shelf.sink("big")
@@ -186,14 +217,18 @@ def test_a_store_that_does_not_answer(dataset: str, monkeypatch: pytest.MonkeyPa
 
 
 class _Forgetful(http.server.BaseHTTPRequestHandler):
-    """Passes requests on; of those whose path has ``lost`` in it, that many answers never arrive."""
+    """Passes requests on; of those whose path has ``lost`` in it, that many answers never arrive.
+
+    With ``overwrites`` it is a store that does not know the condition under which a file is to be put.
+    """
 
     server: Any
 
     def _pass_on(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         real = http.client.HTTPConnection(urlsplit(self.server.real).netloc, timeout=30)
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        left = {"connection", *(("if-none-match",) if self.server.overwrites else ())}
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in left}
         real.request(self.command, self.path, data, headers)
         answer = real.getresponse()
         body = answer.read()
@@ -228,6 +263,7 @@ def test_an_answer_to_a_commit_that_gets_lost(
     save(dataset, "before", [1, 2])
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Forgetful) as server:
         server.real, server.lost, server.times = endpoint, lost, times  # type: ignore[attr-defined]
+        server.overwrites = False  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
         try:

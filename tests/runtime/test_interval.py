@@ -172,6 +172,43 @@ def test_intervals_cover_the_truth(groups: int | None) -> None:
     assert 0.86 <= held / 120 <= 0.99
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+def test_the_fewer_units_the_wider_the_interval(confidence: float) -> None:
+    from scipy.special import ndtr, stdtrit
+
+    for units in (2, 3, 5, 8, 20, 100, 10_000):
+        student = stdtrit(units - 1, (1 - confidence) / 2)
+        exact = ndtr(np.sqrt(units / (units - 1)) * student)
+        assert interval.tail(confidence, units) == pytest.approx(exact, rel=0.03, abs=1e-4), units
+    assert interval.tail(0.95, 10**9) == pytest.approx(0.025, rel=1e-4)
+
+
+def test_the_silhouette_of_draws_spreads_as_that_of_other_cases() -> None:
+    """A case moves the silhouettes of others too: only with that is the interval wide enough."""
+    from sklearn.metrics import silhouette_score
+
+    centers = np.array([[0, 0], [3, 0], [0, 3]])
+
+    def places(seed: int) -> pd.DataFrame:
+        random = np.random.default_rng(seed)
+        return pd.DataFrame(centers[random.integers(0, 3, 120)] + random.normal(size=(120, 2)), columns=["x", "y"])
+
+    class Nearest:
+        def predict(self, features: pd.DataFrame) -> Any:
+            return ((features.to_numpy()[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
+
+    drawn = [places(seed) for seed in range(100)]
+    others = np.std([silhouette_score(one, Nearest().predict(one)) for one in drawn])
+    told = []
+    for features in drawn[:4]:
+        data = mealkit.Data(features, pd.Series(np.nan, index=features.index), pd.DataFrame(index=features.index))
+        judge = Judge(mealkit.ClusteringEvaluator[Any](), data, Nearest(), CONTEXT)
+        _, how = intervals(judge, judge.whole().values, np.arange(120), Wanted(resamples=50), told.append)
+        assert how is not None
+        told.append(np.std(np.array(how.replicates["silhouette"], dtype="float64")))
+    assert np.mean(told) == pytest.approx(others, rel=0.25)
+
+
 def test_many_cases_cost_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     data = binary(4_000)
     whole, how = judged(mealkit.ClassificationEvaluator[Given](), data, Wanted(resamples=150))
@@ -232,6 +269,12 @@ def test_what_has_no_interval() -> None:
     found, _ = judged(mealkit.ClassificationEvaluator[Given](), one_class, Wanted(resamples=10))
     assert found["roc_auc"].low is None
     assert found["accuracy"].low is not None
+    right = replace(data, target=(data.features["p"] >= 0.5).astype(int))
+    found, how = judged(mealkit.ClassificationEvaluator[Given](), right, Wanted(resamples=10))
+    assert (found["accuracy"].value, found["accuracy"].low, found["accuracy"].high) == (1, None, None)
+    assert found["log_loss"].low is not None
+    assert how is not None
+    assert set(how.replicates["accuracy"]) == {1.0}, "two models can still be compared by them"
     told: list[str] = []
     alone = replace(data, groups=pd.Series(["a"] * 50))
     judge = Judge(mealkit.ClassificationEvaluator[Given](), alone, Given(), CONTEXT)

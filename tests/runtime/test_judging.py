@@ -153,6 +153,37 @@ def test_compare_in_pairs(judged: dict[str, Path], mealkit: Mealkit) -> None:
     assert (same["verdict"], same["sure"], same["change"]) == ("same", False, 0)
 
 
+@pytest.mark.parametrize("width", [60, 80, 110, 300])
+def test_a_comparison_fits_the_terminal(
+    judged: dict[str, Path], mealkit: Mealkit, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr("mealkit_builder.cli.compare.terminal_width", lambda: width)
+    status, out, _ = mealkit("compare", judged["good"], judged["bad"], judged["good"])
+    assert status == 0
+    table = [line for line in out.splitlines() if "_loss" in line or "roc_auc" in line]
+    assert len(table) == (2 if width == 300 else 4), "else one table for each further model"
+    assert all(len(line) <= max(width, 80) for line in table)
+    own = [" (0." in line for line in table]  # the first one's interval, for which there may be no room
+    assert all(own) if width > 80 else not any(own)
+    for line in table:
+        assert "worse" in line or "same" in line
+
+
+def test_metrics_of_slices_fit_a_terminal() -> None:
+    from mealkit_runtime.result import RunResult
+
+    metrics = [
+        {"name": f"a_metric_of_many_{number}", "value": number / 7, "direction": "minimize"} for number in range(7)
+    ]
+    slices = [{"column": "country", "value": value, "cases": 1_000, "metrics": metrics} for value in ("at", "x" * 99)]
+    result = RunResult("evaluate", "r", "succeeded", 0, {}, metrics={"metrics": metrics, "slices": slices})
+    lines = result.to_text().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum("country at" in line for line in lines) > 1
+    for metric in metrics:
+        assert sum(metric["name"] in line for line in lines) == 2
+
+
 def test_other_data_are_refused_unless_allowed(
     judged: dict[str, Path], mealkit: Mealkit, run: Runner, data: Path, model: Path, common: tuple[str, ...],
     tmp_path: Path,
@@ -183,8 +214,22 @@ def test_the_same_cases_in_other_files_are_the_same_data(
     result = tmp_path / "r.json"
     run("evaluate", "--input", source, *common, "--model", model, "--bootstrap", 60, "--result", result, *JSON)
     assert read(result)["input"]["fingerprint"] != read(judged["good"])["input"]["fingerprint"]
+    status, out, err = mealkit("compare", judged["good"], result)
+    assert status == 0
+    assert err.startswith("note: the cases of ")
+    assert "are the same by keys and target, but of other files" in err
+    assert "in pairs" in out
+    # Without keys, equal targets may be anyone's: other files are other data then.
+    told = read(result)
+    assert told["judged"]["keys"] == ["customer"]
+    told["judged"]["keys"] = []
+    result.write_text(json.dumps(told))
     status, _, err = mealkit("compare", judged["good"], result)
-    assert (status, err) == (0, "")
+    assert status == 3
+    assert "no key tells whether the cases are the same" in err
+    status, out, err = mealkit("compare", judged["good"], result, "--allow-different-data")
+    assert status == 0
+    assert "each model's own interval" in out
 
 
 def test_other_targets_and_other_cases_of_the_same_files(

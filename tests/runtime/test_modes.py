@@ -116,6 +116,22 @@ def test_the_same_run_again_adds_nothing(run: Runner, data: Path, model: Path, t
     assert whole["batch_id"].nunique() == 2, "readers of hive partitions get the batch's id"
 
 
+def test_a_batch_that_another_program_removed_is_told_of(
+    run: Runner, data: Path, model: Path, tmp_path: Path, common: tuple[str, ...]
+) -> None:
+    import deltalake
+
+    argv = ("score", "--input", data / "new.parquet", *common, "--model", model, "--run-id", "r1", *JSON)
+    for expected in (False, True):
+        outcome = run(*argv, "--output", f"delta:{tmp_path}/scores")
+        assert (outcome.code, outcome.result["batch"]["existed"], outcome.result["warnings"]) == (0, expected, [])
+    deltalake.DeltaTable(str(tmp_path / "scores")).delete("batch_id = 'r1'")
+    outcome = run(*argv, "--output", f"delta:{tmp_path}/scores")
+    assert outcome.code == 0
+    assert "another program has removed its rows" in outcome.result["warnings"][0]
+    assert outcome.events[-2]["hint"].startswith("to add it again: mealkit batches delta:")
+
+
 @pytest.mark.parametrize("rows", [1, 7, 50, 10_000])
 def test_the_size_of_batches_does_not_matter(run: Runner, data: Path, model: Path, tmp_path: Path, rows: int) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from churn_runs import Outcome, Runner, write
 from step_runs import JSON, STEPS, artifact, begun, facts, make_cases, wait_for
+from study_runs import COUNT, plan, together
 
 from mealkit.errors import SettingsError
 from mealkit_runtime.objective import find_objective
+from mealkit_runtime.study import Study
 
 Train = Callable[..., Outcome]
 
@@ -204,6 +207,19 @@ def test_a_study_in_a_database(train: Train, tmp_path: Path) -> None:
     assert second == whole
 
 
+@pytest.mark.parametrize("storage", ["study-{}.db", "study-{}.journal"])
+def test_processes_that_begin_at_once_and_one_that_is_killed(tmp_path: Path, storage: str) -> None:
+    """All pods of a Job begin at the same moment: each makes the database's tables, if no other was faster."""
+    assert sorted(together(tmp_path, storage, 3, 2), key=str) == [-9, 0, 0]
+    study = Study(plan("night"), str(tmp_path / storage.format(1)), contextlib.nullcontext)
+    records = study.records()
+    assert [(one["number"], one["state"]) for one in records] == [(rank, "complete") for rank in range(COUNT)]
+    assert len({one["made"] for one in records}) == COUNT
+    assert {"x": 0.5} in [one["hyperparameters"] for one in records], "the defaults are tried"
+    assert len({one["worker"]["pid"] for one in records}) <= 2
+    assert study.claim() is None
+
+
 def test_a_trial_of_a_dead_process_is_tried_again(train: Train, tmp_path: Path, cases: Path) -> None:
     argv = ("train", "--input", cases, "--model", tmp_path / "m", "--checkpoint-dir", tmp_path / "state")
     with begun(tmp_path, *argv, "--trials", 4, "--set", "steps=2", STEPS_NAP="0.8") as process:
@@ -213,6 +229,19 @@ def test_a_trial_of_a_dead_process_is_tried_again(train: Train, tmp_path: Path, 
     assert train("whole", "--trials", 4, "--set", "steps=2").code == 0
     found = [plain(facts(tmp_path / name)["trials"]["all"]) for name in ("m", "whole")]
     assert found[0] == found[1]
+
+
+def test_the_best_trial_is_known_by_more_than_its_rank(tmp_path: Path) -> None:
+    """When an earlier trial is to be tried again, later ones move up: they must not get each other's models."""
+    study = Study(plan("night"), str(tmp_path / "s.journal"), contextlib.nullcontext)
+    claims = [study.claim() for _ in range(3)]
+    first, second, third = (claim for claim in claims if claim is not None)
+    study.complete(second, 0.5, {})
+    study.complete(third, 0.1, {})
+    assert (study.best() or {})["number"] == third.rank == 2
+    study.stopped(first)
+    assert (study.best() or {})["number"] == second.rank == 1
+    assert study.best_key() == third.key != second.key
 
 
 def test_what_is_set_wins_in_the_order_of_the_sources(train: Train, tmp_path: Path) -> None:

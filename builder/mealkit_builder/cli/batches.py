@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._options import json_option
-from ._output import print_json, print_pairs, size_text
+from ._output import print_json, print_pairs, size_text, terminal_width
 from ._quantity import Age
 
 if TYPE_CHECKING:
@@ -157,9 +157,14 @@ def _table(found: list[Record], faults: dict[str, list[Fault]]) -> None:
         return
     rows.insert(0, ("batch", "committed", "rows", "size", "model", "image", "files" if faults else ""))
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    shown = [column for column in range(7) if widths[column]]
+    # On a narrow terminal what `show` tells as well is left out.
+    room = terminal_width()
+    for column in (5, 4, 3):
+        if room is not None and sum(widths[one] + 2 for one in shown) - 2 > room and column in shown:
+            shown.remove(column)
     for number, row in enumerate(rows):
-        cells = [cell.rjust(width) if column in (2, 3) else cell.ljust(width)
-                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        cells = [row[one].rjust(widths[one]) if one in (2, 3) else row[one].ljust(widths[one]) for one in shown]
         line = "  ".join(cells).rstrip()
         click.echo(click.style(line, bold=True) if number == 0 else line)
 

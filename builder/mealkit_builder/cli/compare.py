@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 from mealkit.errors import WorseError
 
 from ._options import json_option
-from ._output import fail, print_json
+from ._output import fail, print_json, terminal_width
 
 if TYPE_CHECKING:
     from mealkit_runtime.compare import Comparison, Difference
@@ -63,29 +64,59 @@ def show(found: Comparison) -> None:
     for number, model in enumerate(found.models, 1):
         facts = [model.recipe, model.model[:19], f"{model.cases['cases']:,} cases" if model.cases.get("cases") else ""]
         click.echo(f"{click.style(f'[{number}]', bold=True)} {model.name}  {'  '.join(filter(None, facts))}")
-    others = range(2, len(found.models) + 1)
-    table = [["", "[1]", *(cell for number in others for cell in (f"[{number}]", "change", ""))]]
-    colors: list[list[str | None]] = [[None] * len(table[0])]
-    for metric in found.metrics:
-        between = "" if metric.low is None else f"  ({metric.low:.4g} … {metric.high:.4g})"
-        row = [f"{metric.name} {_WAY[metric.direction]}", f"{_number(metric.value)}{between}"]
-        shade: list[str | None] = [None, None]
-        for other in found.differences[metric.name]:
-            row += _cells(other)
-            shade += [None, None, _COLOR.get(other.verdict) if other.sure is not False else None]
-        table.append(row)
-        colors.append(shade)
-    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
-    for row, shade in zip(table, colors, strict=True):
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        padded[-1] = row[-1]
-        cells = (click.style(cell, fg=color, bold=row is table[0]) for cell, color in zip(padded, shade, strict=True))
-        click.echo("  ".join(cells))
+    for table in _tables(found, terminal_width()):
+        widths = _widths(table)
+        for row in table:
+            cells = [
+                click.style(text if last else text.ljust(width), fg=color, bold=row is table[0])
+                for (text, color), width, last in zip(row, widths, [False] * (len(row) - 1) + [True], strict=True)
+            ]
+            click.echo("  ".join(cells))
     if found.method != "none":
         how = "in pairs, on the same draws of cases" if found.method == "paired" else "each model's own interval"
         click.echo(f"* more than chance ({how}); ↑ higher is better, ↓ lower is better")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
+
+
+_Cell = tuple[str, str | None]
+"""A text and its colour."""
+
+
+def _tables(found: Comparison, room: int | None) -> list[list[list[_Cell]]]:
+    """All models beside each other; where they do not fit, one table each, if need be without the first's interval."""
+    others = list(range(1, len(found.models)))
+    ways = ([_table(found, others, own=True)], [_table(found, [one], own=True) for one in others])
+    for tables in ways:
+        if room is None or all(sum(_widths(one)) + 2 * len(one[0]) - 2 <= room for one in tables):
+            return tables
+    return [_table(found, [one], own=False) for one in others]
+
+
+def _table(found: Comparison, others: Sequence[int], *, own: bool) -> list[list[_Cell]]:
+    """A row a metric: the first model's value, with its ``own`` interval, and beside it each of the others."""
+    head = ["", "[1]", *(cell for place in others for cell in (f"[{place + 1}]", "change", ""))]
+    table: list[list[_Cell]] = [[(text, None) for text in head]]
+    for metric in found.metrics:
+        between = "" if metric.low is None or not own else f"  ({metric.low:.4g} … {metric.high:.4g})"
+        row: list[_Cell] = [
+            (f"{metric.name} {_WAY[metric.direction]}", None),
+            (f"{_number(metric.value)}{between}", None),
+        ]
+        for place in others:
+            other = found.differences[metric.name][place - 1]
+            value, change, verdict = _cells(other)
+            row += [
+                (value, None),
+                (change, None),
+                (verdict, _COLOR.get(other.verdict) if other.sure is not False else None),
+            ]
+        table.append(row)
+    return table
+
+
+def _widths(table: Sequence[Sequence[_Cell]]) -> list[int]:
+    return [max(len(row[place][0]) for row in table) for place in range(len(table[0]))]
 
 
 def _cells(other: Difference) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -26,6 +27,7 @@ class Hyperparameters(mealkit.Hyperparameters):
     evaluate: str = "well"
     score: str = "well"
     reveal: str = ""
+    flavour: Literal["plain", "salted"] = "plain"
 
 
 def secrets(context):
@@ -33,6 +35,7 @@ def secrets(context):
     given = context.hyperparameters
     hidden = [given.built_in.get_secret_value(), given.url]
     hidden += [given.token.get_secret_value()] if given.token else []
+    hidden += [given.url.partition("@")[0].rpartition(":")[2]] if "@" in given.url else []
     return hidden + [os.environ[name] for name in given.reveal.split(",") if name]
 
 
