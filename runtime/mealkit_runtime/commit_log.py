@@ -64,6 +64,9 @@ class CommitLog:
         self.shelf.create(LOG, b'{"format": 1}\n')
         return DirectStage(self.shelf, batch_id, self._commit)
 
+    def tidy(self) -> None:
+        """Nothing: see :func:`~mealkit_runtime.direct_stage.forgotten`."""
+
     def board(self, batch_id: str) -> str:
         """Where the shards of a run tell that they are done."""
         return board_of(batch_id)

@@ -25,8 +25,9 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,15 @@ from .delta import LOG
 from .delta_type import delta_schema
 from .destination import Leftover, Stage
 from .direct_stage import DirectStage, board_of, forgotten, is_same
-from .files import sync
+from .files import STAGING, sync
 from .shelf import FolderShelf, Shelf
 from .stop import Stopper
 
 RECORDS = "_mealkit/batches"
 _TRIES = 50
+_RECORD = re.compile(rf"(?:{re.escape(STAGING)}-)?(.+)-[0-9a-f]{{8}}\.json(?:-\w+)?")
+_STAGED = re.compile(r"\.json#\d+\Z|\.tmp\Z")
+"""Names of log entries that are being written: no reader of Delta looks at them."""
 
 
 class DeltaTableOfBatches:
@@ -101,6 +105,9 @@ class DeltaTableOfBatches:
         """Whether a commit that failed here made nothing visible; far away its answer may have been lost."""
         return isinstance(self.shelf, FolderShelf)
 
+    def tidy(self) -> None:
+        """Nothing: see :func:`~mealkit_runtime.direct_stage.forgotten`."""
+
     def board(self, batch_id: str) -> str:
         """Where the shards of a run tell that they are done."""
         return board_of(batch_id)
@@ -123,11 +130,20 @@ class DeltaTableOfBatches:
                 return
 
     def forgotten(self, now: float) -> list[Leftover]:
-        """Boards, and files that no version of the table's present state names; vacuum removes those too."""
+        """Boards, files that no version of the table's present state names, which vacuum removes too, and records."""
         table = self._table()
         files = {} if table is None else _files(table)
         visible = {f"{folder_of(key)}/{part.name}" for key, parts in files.items() for part in parts}
-        return forgotten(self.shelf, visible, now)
+        return forgotten(self.shelf, visible, now, self._idle(files))
+
+    def _idle(self, files: dict[str, list[Part]]) -> dict[str, list[str]]:
+        """The records of batches that are not there, or that another one tells of; and deltalake's temporary files."""
+        found = {}
+        for batch_id, names in self._written().items():
+            told = self._record(names, files[batch_id])[0] if batch_id in files else None
+            if told is not None or batch_id not in files:
+                found[batch_id] = [name for name in names if name != told]
+        return found | {"-": [name for name in self.shelf.names(LOG) if _STAGED.search(name)]}
 
     def _commit(self, record: Record, schema: Any) -> Record | None:
         import pyarrow as pa
@@ -195,23 +211,33 @@ class DeltaTableOfBatches:
 
     def _records(self, files: dict[str, list[Part]]) -> Iterator[Record]:
         """A record for each batch: the one that was written with it, or what the table's log tells."""
-        written: dict[str, list[str]] = {}
-        for name in self.shelf.names(RECORDS):
-            written.setdefault(name.rpartition("/")[2].rpartition("-")[0], []).append(name)
+        written = self._written()
         for batch_id, parts in files.items():
-            found = None
-            for name in written.get(batch_id, ()):
-                text = self.shelf.read(name)
-                if text is not None:
-                    found = parse_record(text, name)
-                    if {part.name for part in found.parts} == {part.name for part in parts}:
-                        yield found
-                        break
-            else:
-                rows = sum(part.rows or 0 for part in parts)
-                yield Record(
-                    batch_id, rows, tuple(parts), *(() if found is None else (found.committed, found.provenance))
-                )
+            name, found = self._record(written.get(batch_id, ()), parts)
+            if name is not None and found is not None:
+                yield found
+                continue
+            rows = sum(part.rows or 0 for part in parts)
+            yield Record(batch_id, rows, tuple(parts), *(() if found is None else (found.committed, found.provenance)))
+
+    def _record(self, names: Sequence[str], parts: Sequence[Part]) -> tuple[str | None, Record | None]:
+        """The record of exactly these files, with its name; else another one of the batch, without."""
+        found = None
+        for name in names:
+            text = None if STAGING in name else self.shelf.read(name)
+            if text is not None:
+                found = parse_record(text, name)
+                if {part.name for part in found.parts} == {part.name for part in parts}:
+                    return name, found
+        return None, found
+
+    def _written(self) -> dict[str, list[str]]:
+        """The names of all records, also of those that were never finished, by the batch that they tell of."""
+        found: dict[str, list[str]] = {}
+        for name in self.shelf.names(RECORDS):
+            if match := _RECORD.fullmatch(name.rpartition("/")[2]):
+                found.setdefault(match[1], []).append(name)
+        return found
 
     def _table(self) -> Any:
         """The table as it is now; None: there is none.

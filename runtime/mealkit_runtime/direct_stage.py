@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mealkit.errors import UnreachableError
@@ -85,15 +85,23 @@ def board_of(batch_id: str) -> str:
     return f"{SHARDS}/{batch_id}"
 
 
-def forgotten(shelf: Shelf, visible: set[str], now: float) -> list[Leftover]:
+def forgotten(
+    shelf: Shelf, visible: set[str], now: float, idle: Mapping[str, Sequence[str]] | None = None
+) -> list[Leftover]:
     """Boards, and files below ``batch_id=…`` that belong to no batch: of killed runs, undone batches, or living ones.
 
     Nothing tells a living run's files from a dead one's here, but their age.
+
+    Args:
+        shelf: The files of the dataset.
+        visible: The names of those that belong to batches.
+        now: Seconds since the epoch.
+        idle: The names of further ones that nobody needs, by batch.
     """
     boards: dict[str, list[str]] = {}
     for name in shelf.names(SHARDS):
         boards.setdefault(name.removeprefix(f"{SHARDS}/").partition("/")[0], []).append(name)
-    files: dict[str, list[str]] = {}
+    files = {batch_id: list(names) for batch_id, names in (idle or {}).items() if names}
     for name in shelf.names(""):
         if name.startswith(f"{PARTITION}=") and name not in visible:
             files.setdefault(name.partition("=")[2].partition("/")[0], []).append(name)
