@@ -24,6 +24,7 @@ from mealkit.metrics import Direction
 from mealkit.space import Dimension
 
 from .identity import differences
+from .journal import journal
 
 BEAT = 10.0
 """Seconds between two signs of life of a trial."""
@@ -319,7 +320,7 @@ def _storage(optuna: Any, where: str | None) -> Any:
         if Path(where).suffix in (".db", ".sqlite", ".sqlite3"):
             where = f"sqlite:///{where}"
         else:
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
+            return journal(where)
     if where.startswith(("redis://", "rediss://")):
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalRedisBackend(where))
     return optuna.storages.RDBStorage(where)
