@@ -24,7 +24,7 @@ from typing import Any
 
 from .batch_record import PARTITION, Record, in_order, parse_record
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten
+from .direct_stage import DirectStage, board_of, forgotten, remove_all, strangers
 from .shelf import Shelf
 from .stop import Stopper
 
@@ -85,10 +85,12 @@ class CommitLog:
         return forgotten(self.shelf, visible, now)
 
     def _commit(self, record: Record, schema: Any) -> Record | None:
+        left = strangers(self.shelf, record)  # by runs of this id that were killed, or that will find this batch
         while not self.shelf.create(_name(record.batch_id), record.to_text().encode()):
             if (existing := self.find(record.batch_id)) is not None:
                 return existing
             # It was undone just now.
+        remove_all(self.shelf, left)
         return None
 
 

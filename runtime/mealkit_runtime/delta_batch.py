@@ -37,7 +37,7 @@ from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_re
 from .delta import LOG
 from .delta_type import delta_schema
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten, is_same
+from .direct_stage import DirectStage, board_of, forgotten, is_same, remove_all, strangers
 from .files import STAGING, sync
 from .shelf import FolderShelf, Shelf
 from .stop import Stopper
@@ -175,6 +175,8 @@ class DeltaTableOfBatches:
                     return existing
                 known = None if table is None else table.transaction_version(_application(record.batch_id))
                 properties = _properties(deltalake, record, (known or 0) + 1)
+                # Where a batch of this id was undone, older versions of the table have its files.
+                left = [] if known is not None else [*strangers(self.shelf, record), *self._others(record, told)]
                 with self._conflicts(None if table is None else table.version()):
                     if table is None:
                         create_table_with_add_actions(
@@ -193,6 +195,7 @@ class DeltaTableOfBatches:
                     committed = True
                 if committed:
                     self._force()
+                    remove_all(self.shelf, left)
                     return None
             raise AssertionError("the tries end with an error")
         except BaseException:
@@ -201,6 +204,10 @@ class DeltaTableOfBatches:
         finally:
             if not committed and not unknown:
                 self.shelf.remove(told)
+
+    def _others(self, record: Record, told: str) -> list[str]:
+        """Records of the same batch by runs that were killed before they committed."""
+        return [name for name in self._written().get(record.batch_id, ()) if name != told]
 
     def _tell(self, record: Record) -> str:
         """Write the record; it counts when the table has exactly its files."""

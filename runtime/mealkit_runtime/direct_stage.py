@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mealkit.errors import UnreachableError
+from mealkit.errors import MealkitError, UnreachableError
 
 from .batch_record import PARTITION, Part, Record, folder_of
 from .destination import Leftover
@@ -78,6 +78,19 @@ class DirectStage:
 def is_same(existing: Record, record: Record) -> bool:
     """Whether a batch that is there is the one that was just committed: the names of its files are no one else's."""
     return {part.name for part in existing.parts} == {part.name for part in record.parts}
+
+
+def strangers(shelf: Shelf, record: Record) -> list[str]:
+    """The files below a batch's folder that are not the batch's: once it is committed, nobody can commit them."""
+    own = {record.path(part) for part in record.parts}
+    return [name for name in shelf.names(folder_of(record.batch_id)) if name not in own]
+
+
+def remove_all(shelf: Shelf, names: Sequence[str]) -> None:
+    """Remove files that nobody needs; what cannot be removed now stays for ``mealkit batches DATASET clean``."""
+    with contextlib.suppress(OSError, MealkitError):
+        for name in names:
+            shelf.remove(name)
 
 
 def board_of(batch_id: str) -> str:
