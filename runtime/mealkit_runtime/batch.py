@@ -277,6 +277,7 @@ class ParquetBatchSaver(DataSaver):
         if late is not None and self._stage is not None:
             self._stage.drop(late)
         self._close()
+        place.tidy()
         if self.shard is not None:
             Board(place.shelf, place.board(self._batch_id), self.shard).clear()
         return self.earlier.batch(self._name, existed=True)

@@ -42,7 +42,7 @@ from .batch_record import PARTITION, Part, Record, folder_of, in_order, parse_re
 from .destination import Leftover, Stage
 from .files import STAGING, make_folder, sync
 from .shelf import FileSink, FolderShelf, Shelf
-from .staging import is_dead, stage_folder
+from .staging import is_dead, leave_stage, stage_folder, tidy_stage
 from .stop import Stopper
 
 RECORD = "_batch.json"
@@ -77,6 +77,10 @@ class BatchFolder:
         """Begin a batch in a staging folder of its own."""
         return StagedFolder(self.root, batch_id, stopper)
 
+    def tidy(self) -> None:
+        """Remove the staging folders of the dead."""
+        tidy_stage(self.root)
+
     def board(self, batch_id: str) -> str:
         """Where the shards of a run tell that they are done, and keep their files."""
         return f"{SHARDS}/{batch_id}"
@@ -102,7 +106,7 @@ class BatchFolder:
         for name, what, tail in kinds:
             root = self.root / name
             for folder in sorted(root.iterdir()) if root.is_dir() else ():
-                if name == STAGING and not is_dead(root, folder):
+                if name == STAGING and not is_dead(folder):
                     continue
                 batch_id = folder.name.rsplit("-", tail)[0] if tail else folder.name
                 found.append(_leftover(folder, batch_id, what, now))
@@ -203,10 +207,7 @@ class StagedFolder:
         """Remove what was neither committed nor kept."""
         folder, self._folder = self._folder, None
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        # Also where a full disk had room for the outer folders and not for the inner one.
-        with contextlib.suppress(OSError):
-            (self.root / STAGING).rmdir()  # unless another run works there
+            leave_stage(folder)
         with contextlib.suppress(OSError):
             if self._is_new:
                 self.root.rmdir()  # unless a batch is in it

@@ -22,7 +22,7 @@ from mealkit.spec import RecipeSpec
 from .config import Sources, engine_wait, workers
 from .crew import crew_size
 from .engine import SPEC_DIGEST, cluster_address, need_distributed
-from .place import leave, settle
+from .place import settled
 from .setting import SCHEDULER, WORKER
 
 _FAREWELL = 3.0
@@ -45,24 +45,20 @@ def run_node(mode: str, arguments: Mapping[str, Any], environment: Mapping[str, 
     sources = Sources(mode, arguments, environment, {})
     # Before Dask is imported, here and in the worker processes: a node tells by itself what matters.
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
-    need_distributed()
-    home = settle(os.environ)
     # Until the loop runs, and while Dask is imported: PID 1 ignores SIGTERM unless there is a handler.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: os._exit(Stopped.exit_code))
+    need_distributed()
     redactor = Redactor.of_environment(environment)
 
     def say(text: str) -> None:
         sys.stderr.write(f"{mode}: {redactor.text(text)}\n")
         sys.stderr.flush()
 
-    try:
-        with _configured():
-            if mode == SCHEDULER:
-                return asyncio.run(_scheduler(sources, say))
-            return asyncio.run(_worker(sources, "" if spec is None else spec.digest, say))
-    finally:
-        leave(home)
+    with settled(os.environ), _configured():
+        if mode == SCHEDULER:
+            return asyncio.run(_scheduler(sources, say))
+        return asyncio.run(_worker(sources, "" if spec is None else spec.digest, say))
 
 
 async def _scheduler(sources: Sources, say: Callable[[str], None]) -> int:

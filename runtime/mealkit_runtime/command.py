@@ -145,17 +145,17 @@ def _main(
         sys.stdout.write((spec.to_json() if arguments.get("json") else describe(spec)) + "\n")
         sys.stdout.flush()
         return 0
-    from .place import leave, settle
+    from .place import settled
 
-    home = settle(os.environ)
     redactor = Redactor.of_environment(environment)
     redactor.hide_uris(arguments)
-    try:
-        with outlets(lambda: stopper.requested) as (stdout, stderr), screened(redactor.text):
-            reporter = Reporter(stdout, stderr, clock=clock, redactor=redactor, held=stopper.held)
-            return _run(mode, arguments, spec, environment, reporter, stopper)
-    finally:
-        leave(home)
+    with (
+        settled(os.environ),
+        outlets(lambda: stopper.requested) as (stdout, stderr),
+        screened(redactor.text),
+    ):
+        reporter = Reporter(stdout, stderr, clock=clock, redactor=redactor, held=stopper.held)
+        return _run(mode, arguments, spec, environment, reporter, stopper)
 
 
 def read_spec(environment: Mapping[str, str]) -> RecipeSpec:
@@ -225,7 +225,7 @@ def _run(
             versions=_versions(),
         )
         if file is not None:
-            from .files import write_atomic
+            from .atomic import write_atomic
 
             try:
                 write_atomic(file, result.to_json(reporter.redact))

@@ -26,7 +26,7 @@ from mealkit.errors import StorageError
 
 from .batch_record import PARTITION, Record, in_order, parse_record
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten, need_files
+from .direct_stage import DirectStage, board_of, forgotten, need_files, remove_all, strangers
 from .shelf import Shelf
 from .stop import Stopper
 
@@ -66,6 +66,9 @@ class CommitLog:
         self.shelf.create(LOG, b'{"format": 1}\n')
         return DirectStage(self.shelf, batch_id, self._commit)
 
+    def tidy(self) -> None:
+        """Nothing: see :func:`~mealkit_runtime.direct_stage.forgotten`."""
+
     def board(self, batch_id: str) -> str:
         """Where the shards of a run tell that they are done."""
         return board_of(batch_id)
@@ -94,10 +97,12 @@ class CommitLog:
             if (existing := self.find(record.batch_id)) is not None:
                 return existing
             raise
+        left = strangers(self.shelf, record)  # by runs of this id that were killed, or that will find this batch
         while not self.shelf.create(_name(record.batch_id), record.to_text().encode()):
             if (existing := self.find(record.batch_id)) is not None:
                 return existing
             # It was undone just now.
+        remove_all(self.shelf, left)
         return None
 
 

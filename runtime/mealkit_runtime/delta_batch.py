@@ -30,8 +30,9 @@ import contextlib
 import hashlib
 import json
 import random
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mealkit.errors import MealkitError, RecipeError, RetryableError, StorageError, UsageError
@@ -41,14 +42,17 @@ from .delta import LOG
 from .delta_log import application_of, files_of, is_there, paths_of, version_of
 from .delta_type import delta_schema
 from .destination import Leftover, Stage
-from .direct_stage import DirectStage, board_of, forgotten, is_same, need_files
-from .files import sync
+from .direct_stage import DirectStage, board_of, forgotten, is_same, need_files, remove_all, strangers
+from .files import STAGING, sync
 from .shelf import FolderShelf, Shelf
 from .stop import Stopper
 
 RECORDS = "_mealkit/batches"
 _TRIES = 50
 _COMPUTED = ("delta.invariants", "delta.generationExpression", "delta.identity")
+_RECORD = re.compile(rf"(?:{re.escape(STAGING)}-)?(.+)-[0-9a-f]{{8}}\.json(?:-\w+)?")
+_STAGED = re.compile(r"\.json#\d+\Z|\.tmp\Z")
+"""Names of log entries that are being written: no reader of Delta looks at them."""
 
 
 class DeltaTableOfBatches:
@@ -141,6 +145,9 @@ class DeltaTableOfBatches:
         """Whether a commit that failed here made nothing visible; far away its answer may have been lost."""
         return isinstance(self.shelf, FolderShelf)
 
+    def tidy(self) -> None:
+        """Nothing: see :func:`~mealkit_runtime.direct_stage.forgotten`."""
+
     def board(self, batch_id: str) -> str:
         """Where the shards of a run tell that they are done."""
         return board_of(batch_id)
@@ -178,7 +185,7 @@ class DeltaTableOfBatches:
                 return
 
     def forgotten(self, now: float) -> list[Leftover]:
-        """Boards, and files that the table's log does not know; those that it has removed are vacuum's."""
+        """Boards, files that the table's log does not know, and records; what the log has removed is vacuum's."""
 
         def known() -> set[str]:
             table = self._table()
@@ -189,7 +196,17 @@ class DeltaTableOfBatches:
             except _library().exceptions.DeltaError as error:
                 raise self._failed(error) from None
 
-        return forgotten(self.shelf, known, now)
+        table = self._table()
+        return forgotten(self.shelf, known, now, self._idle({} if table is None else files_of(table)))
+
+    def _idle(self, files: dict[str, list[Part]]) -> dict[str, list[str]]:
+        """The records of batches that are not there, or that another one tells of; and deltalake's temporary files."""
+        found = {}
+        for batch_id, names in self._written().items():
+            told = self._record(names, files[batch_id])[0] if batch_id in files else None
+            if told is not None or batch_id not in files:
+                found[batch_id] = [name for name in names if name != told]
+        return found | {"-": [name for name in self.shelf.names(LOG) if _STAGED.search(name)]}
 
     def _commit(self, record: Record, schema: Any) -> Record | None:
         import pyarrow as pa
@@ -229,6 +246,8 @@ class DeltaTableOfBatches:
                 told = told or self._tell(record)
                 known = 0 if table is None else version_of(table, record.batch_id)
                 properties = _properties(deltalake, record, (known + 1) // 2 * 2 + 1)
+                # Where a batch of this id was undone, older versions of the table have its files.
+                left = [] if known else [*strangers(self.shelf, record), *self._others(record, told)]
                 with self._conflicts(None if table is None else table.version()):
                     if table is None:
                         create_table_with_add_actions(
@@ -247,6 +266,7 @@ class DeltaTableOfBatches:
                     committed = True
                 if committed:
                     self._force()
+                    remove_all(self.shelf, left)
                     return None
             raise AssertionError("the tries end with an error")
         except BaseException:
@@ -255,6 +275,10 @@ class DeltaTableOfBatches:
         finally:
             if told is not None and not committed and not unknown:
                 self.shelf.remove(told)
+
+    def _others(self, record: Record, told: str) -> list[str]:
+        """Records of the same batch by runs that were killed before they committed."""
+        return [name for name in self._written().get(record.batch_id, ()) if name != told]
 
     def _tell(self, record: Record) -> str:
         """Write the record; it counts when the table has exactly its files."""
@@ -272,21 +296,28 @@ class DeltaTableOfBatches:
 
     def _told(self, batch_id: str, parts: tuple[Part, ...], written: dict[str, list[str]] | None = None) -> Record:
         """The record of a batch that has these files now; of several, that of the last commit."""
-        names = (self._written() if written is None else written).get(batch_id, ())
-        texts = [(name, text) for name in names if (text := self.shelf.read(name)) is not None]
-        known = in_order(parse_record(text, name) for name, text in texts)
-        for record in known:
-            if {part.name for part in record.parts} == {part.name for part in parts}:
-                return record
+        name, found = self._record((self._written() if written is None else written).get(batch_id, ()), parts)
+        if name is not None and found is not None:
+            return found
         rows = sum(part.rows or 0 for part in parts)
-        last = known[-1] if known else None
-        return Record(batch_id, rows, parts, *(() if last is None else (last.committed, last.provenance)))
+        return Record(batch_id, rows, parts, *(() if found is None else (found.committed, found.provenance)))
+
+    def _record(self, names: Sequence[str], parts: Sequence[Part]) -> tuple[str | None, Record | None]:
+        """The record of exactly these files, with its name; else the last one of the batch, without."""
+        texts = [(name, self.shelf.read(name)) for name in names if STAGING not in name]
+        found = [(name, parse_record(text, name)) for name, text in texts if text is not None]
+        for name, record in found:
+            if {part.name for part in record.parts} == {part.name for part in parts}:
+                return name, record
+        known = in_order(record for _, record in found)
+        return None, known[-1] if known else None
 
     def _written(self) -> dict[str, list[str]]:
-        """The names of the records that were written for each batch."""
+        """The names of all records, also of those that were never finished, by the batch that they tell of."""
         found: dict[str, list[str]] = {}
         for name in self.shelf.names(RECORDS):
-            found.setdefault(name.rpartition("/")[2].rpartition("-")[0], []).append(name)
+            if match := _RECORD.fullmatch(name.rpartition("/")[2]):
+                found.setdefault(match[1], []).append(name)
         return found
 
     def _table(self) -> Any:

@@ -86,6 +86,9 @@ class Destination(Protocol):
     def stage(self, batch_id: str, stopper: Stopper) -> Stage:
         """Begin a batch."""
 
+    def tidy(self) -> None:
+        """Remove what killed runs left, where the living can be told from the dead."""
+
     def board(self, batch_id: str) -> str:
         """The folder on the shelf where the shards of a run tell that they are done."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mealkit.errors import StorageError, UnreachableError
+from mealkit.errors import MealkitError, StorageError, UnreachableError
 
 from .batch_record import PARTITION, Part, Record, folder_of
 from .destination import Leftover
@@ -80,6 +80,19 @@ def is_same(existing: Record, record: Record) -> bool:
     return {part.name for part in existing.parts} == {part.name for part in record.parts}
 
 
+def strangers(shelf: Shelf, record: Record) -> list[str]:
+    """The files below a batch's folder that are not the batch's: once it is committed, nobody can commit them."""
+    own = {record.path(part) for part in record.parts}
+    return [name for name in shelf.names(folder_of(record.batch_id)) if name not in own]
+
+
+def remove_all(shelf: Shelf, names: Sequence[str]) -> None:
+    """Remove files that nobody needs; what cannot be removed now stays for ``mealkit batches DATASET clean``."""
+    with contextlib.suppress(OSError, MealkitError):
+        for name in names:
+            shelf.remove(name)
+
+
 def board_of(batch_id: str) -> str:
     """Where the shards of a run tell that they are done."""
     return f"{SHARDS}/{batch_id}"
@@ -103,7 +116,9 @@ def need_files(shelf: Shelf, record: Record) -> None:
         )
 
 
-def forgotten(shelf: Shelf, known: Callable[[], set[str]], now: float) -> list[Leftover]:
+def forgotten(
+    shelf: Shelf, known: Callable[[], set[str]], now: float, idle: Mapping[str, Sequence[str]] | None = None
+) -> list[Leftover]:
     """Boards, and files below ``batch_id=…`` that belong to no batch: of killed runs, or of living ones.
 
     Nothing tells a living run's files from a dead one's here, but their age.
@@ -113,11 +128,12 @@ def forgotten(shelf: Shelf, known: Callable[[], set[str]], now: float) -> list[L
         known: The names of the files that the dataset knows; it is asked after the files were listed, so that what is
             committed meanwhile counts.
         now: Seconds since the epoch.
+        idle: The names of further ones that nobody needs, by batch.
     """
     boards: dict[str, list[str]] = {}
     for name in shelf.names(SHARDS):
         boards.setdefault(name.removeprefix(f"{SHARDS}/").partition("/")[0], []).append(name)
-    files: dict[str, list[str]] = {}
+    files = {batch_id: list(names) for batch_id, names in (idle or {}).items() if names}
     names = [name for name in shelf.names("") if name.startswith(f"{PARTITION}=")]
     visible = known() if names else set()
     for name in names:

@@ -97,7 +97,7 @@ def _judge(
 
 
 def _write_report(run: Run) -> None:
-    from .files import write_atomic
+    from .atomic import write_atomic
     from .report import report
 
     assert run.config.report is not None

@@ -1,13 +1,12 @@
-"""Small things that the edges to the disk share: durable writes, atomic files, and names that are no one's data."""
+"""Small things that the edges to the disk share: durable writes, and names that are no one's data."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 STAGING = ".mealkit-staging"
-"""Begins the name of every folder of unfinished work; readers of datasets leave names with a dot out."""
+"""Begins the name of all unfinished work; readers of datasets leave names with a dot out."""
 
 
 def sync(path: Path) -> None:
@@ -33,23 +32,6 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     path.mkdir(exist_ok=True)
     sync(path.parent)
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~umask())  # mkstemp gives 0600; who may read a result is the caller's umask
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def umask() -> int:

@@ -7,7 +7,6 @@ which they came. DuckDB is not part of an image: a recipe that needs it names it
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -21,6 +20,7 @@ import pyarrow as pa
 
 from mealkit.errors import SchemaError, StorageError, storage_error
 
+from .staging import locked_folder, remove_dead
 from .stop import Stopper
 
 _PREFIX = "mealkit-group-"
@@ -136,34 +136,15 @@ class Sorter:
 def temporary_folder(stopper: Stopper) -> Iterator[Path]:
     """A folder that is removed at the end of the block, or when the process is ended; and those of killed runs now."""
     root = Path(tempfile.gettempdir())
-    for left in root.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_NB):
-            if any(left.iterdir()):  # one that is empty may have been made just now, and is not locked yet
-                shutil.rmtree(left, ignore_errors=True)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
-    except OSError as error:
-        raise storage_error(error, "making a folder to sort the rows in", root) from None
-    try:
-        with stopper.staging(folder), _locked(folder):
+    with contextlib.ExitStack() as resources:
+        try:
+            remove_dead(root.glob(f"{_PREFIX}*"))
+            folder = locked_folder(root, _PREFIX, resources)
+        except OSError as error:
+            raise storage_error(error, "making a folder to sort the rows in", root) from None
+        resources.callback(shutil.rmtree, folder, ignore_errors=True)
+        with stopper.staging(folder):
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, how: int = 0) -> Iterator[None]:
-    """Hold the lock that says: whoever writes here is alive.
-
-    Raises:
-        OSError: another one holds it, and ``how`` is ``LOCK_NB``.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | how)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _spare_memory() -> int:

@@ -3,10 +3,17 @@
 .. code-block:: text
 
     MODEL/
-      artifact/…    what the recipe's trainer saved
-      model.json    what it is: recipe, image, hyperparameters, metrics, columns, data, sha256 and size of each file
+      artifact/…        what the recipe's trainer saved
+      model.json        what it is: recipe, image, hyperparameters, metrics, columns, data, sha256 and size of each file
+      .mealkit-next/…   both of a model that takes this one's place just now
 
-``model.json`` comes last: a folder without it is no model. The model's digest is the sha256 of ``model.json``.
+The model's digest is the sha256 of ``model.json``; a folder without it is no model.
+
+A model is made in a staging folder, forced to the disk, and becomes the model by one rename of that folder: to the
+model directory, or, where that is there (a mount point, or an earlier model), to ``.mealkit-next`` in it. Who finds
+that reads the new model from there. Its parts are then moved into place: first the artifact, which is read there as
+soon as it is not in ``.mealkit-next`` any more, last ``model.json``. A run that is killed meanwhile leaves a model that
+is whole, the old or the new one, and the next run that writes finishes what it began.
 """
 
 from __future__ import annotations
@@ -16,7 +23,6 @@ import errno
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +30,17 @@ from typing import Any
 
 from mealkit.errors import ModelError, RecipeError, SettingsError, storage_error
 
-from .files import STAGING, sync_tree, umask
+from .files import STAGING, sync, sync_tree
+from .staging import leave_stage, stage_folder, tidy_stage
 from .stop import Stopper
 
 ARTIFACT = "artifact"
 MODEL_FILE = "model.json"
+NEXT = ".mealkit-next"
 FORMAT = 1
+
+_OURS = (STAGING, NEXT)
+"""Begin the names of what is no part of a model."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +51,13 @@ class StoredModel:
         directory: Where it is.
         digest: ``sha256:HEX`` of ``model.json``.
         facts: The content of ``model.json``.
+        artifact: The folder that the trainer reads.
     """
 
     directory: Path
     digest: str
     facts: Mapping[str, Any]
-
-    @property
-    def artifact(self) -> Path:
-        """The folder that the trainer reads."""
-        return self.directory / ARTIFACT
+    artifact: Path
 
     @property
     def artifact_digest(self) -> str:
@@ -74,12 +82,11 @@ def check_target(directory: Path, *, overwrite: bool) -> None:
         raise SettingsError("the model directory is a file", where=str(directory), hint="name a folder") from None
     except OSError as error:
         raise storage_error(error, "reading the model directory") from None
-    if _leftovers(directory, names):
+    names = {name for name in names if not name.startswith(_OURS)}
+    others = sorted(names - {MODEL_FILE, ARTIFACT})
+    if not names or (MODEL_FILE in names and not others and overwrite):
         return
-    others = sorted(name for name in names if name not in (MODEL_FILE, ARTIFACT) and not name.startswith(STAGING))
     if MODEL_FILE in names and not others:
-        if overwrite:
-            return
         raise SettingsError(
             "the model directory has a model already",
             where=str(directory),
@@ -92,15 +99,6 @@ def check_target(directory: Path, *, overwrite: bool) -> None:
     )
 
 
-def _leftovers(directory: Path, names: set[str]) -> bool:
-    """Whether the folder holds only what a run left that was killed while it moved a model into place."""
-    staged = [name for name in names if name.startswith(STAGING)]
-    if not names or len(staged) == len(names):
-        return True
-    moved = any((directory / name / MODEL_FILE).is_file() for name in staged)
-    return moved and names == {*staged, ARTIFACT}
-
-
 @contextlib.contextmanager
 def staged(directory: Path, stopper: Stopper) -> Iterator[Path]:
     """A folder to build a model in, with an empty ``artifact``; it is gone after the block unless it was placed.
@@ -110,24 +108,21 @@ def staged(directory: Path, stopper: Stopper) -> Iterator[Path]:
     Raises:
         StorageError: neither can be written.
     """
-    folder = None
-    try:
-        # An existing folder may be a mount point, and is what the user gave us: write inside.
-        parent = directory if directory.exists() else directory.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}-", dir=parent))
-        folder.chmod(0o777 & ~umask())
-        (folder / ARTIFACT).mkdir()
-    except OSError as error:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise storage_error(error, "making the model directory", directory) from None
-    with stopper.staging(folder):
+    # An existing folder may be a mount point, and is what the user gave us: write inside.
+    parent = directory if directory.exists() else directory.parent
+    with contextlib.ExitStack() as resources:
         try:
-            yield folder
-        finally:
-            with stopper.cleaning():
-                shutil.rmtree(folder, ignore_errors=True)
+            folder = stage_folder(parent, directory.absolute().name, stopper, resources)
+            resources.callback(_leave, folder, stopper)
+            (folder / ARTIFACT).mkdir()
+        except OSError as error:
+            raise storage_error(error, "making the model directory", directory) from None
+        yield folder
+
+
+def _leave(folder: Path, stopper: Stopper) -> None:
+    with stopper.cleaning():
+        leave_stage(folder)
 
 
 def files_of(folder: Path) -> dict[str, dict[str, object]]:
@@ -158,7 +153,7 @@ def artifact_digest(files: Mapping[str, Any]) -> str:
 
 
 def place(folder: Path, directory: Path, facts: Mapping[str, Any], stopper: Stopper) -> StoredModel:
-    """Write ``model.json`` into a staged folder and move it to the model directory; a model there is replaced.
+    """Write ``model.json`` into a staged folder and make it the model directory; a model there is replaced.
 
     Raises:
         StorageError: the disk is full or failed.
@@ -169,29 +164,61 @@ def place(folder: Path, directory: Path, facts: Mapping[str, Any], stopper: Stop
         sync_tree(folder)
         with stopper.shielded():
             if directory.exists():
-                _move_inside(folder, directory)
+                _settle(directory)
+                folder.rename(directory / NEXT)
+                sync(directory)
+                _settle(directory)
             else:
                 folder.rename(directory)
-            sync_tree(directory)
+                sync(directory.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             raise SettingsError(
                 "another run put a model there meanwhile", where=str(directory), hint="name another folder"
             ) from None
         raise storage_error(error, "writing the model", directory) from error
-    return StoredModel(directory, _digest(text.encode()), json.loads(text))
+    return StoredModel(directory, _digest(text.encode()), json.loads(text), directory / ARTIFACT)
 
 
-def _move_inside(folder: Path, directory: Path) -> None:
-    """Move the parts: first the old ``model.json`` away, last the new one in, so a reader never sees a mixture."""
-    (directory / MODEL_FILE).unlink(missing_ok=True)
-    if (directory / ARTIFACT).exists():
-        shutil.rmtree(directory / ARTIFACT)
-    for path in directory.iterdir():
-        if path.name.startswith(STAGING) and path.name != folder.name:
-            shutil.rmtree(path, ignore_errors=True)
-    (folder / ARTIFACT).rename(directory / ARTIFACT)
-    (folder / MODEL_FILE).rename(directory / MODEL_FILE)
+def of_run(directory: Path, run_id: str, recipe: str, stopper: Stopper) -> StoredModel | None:
+    """The model that a run of this id placed before, whole; what it was killed at is finished first.
+
+    Raises:
+        StorageError: the disk failed.
+    """
+    try:
+        with stopper.shielded():
+            _settle(directory)
+        facts = json.loads((directory / MODEL_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise storage_error(error, "reading the model directory") from None
+    if not isinstance(facts, dict) or facts.get("run_id") != run_id:
+        return None
+    for folder in (directory, directory.parent):
+        tidy_stage(folder)
+    try:
+        return open_model(directory, recipe)
+    except ModelError:
+        return None
+
+
+def _settle(directory: Path) -> None:
+    """Move the model in :data:`NEXT`, if there is one, into the place of the one before; see the module."""
+    following = directory / NEXT
+    if not following.is_dir():
+        return
+    if (following / ARTIFACT).is_dir():
+        (directory / MODEL_FILE).unlink(missing_ok=True)
+        if (directory / ARTIFACT).exists():
+            shutil.rmtree(directory / ARTIFACT)
+        (following / ARTIFACT).rename(directory / ARTIFACT)
+        sync(directory)
+    if (following / MODEL_FILE).is_file():
+        (following / MODEL_FILE).replace(directory / MODEL_FILE)
+        sync(directory)
+    following.rmdir()
 
 
 def open_model(directory: Path, recipe: str) -> StoredModel:
@@ -204,7 +231,9 @@ def open_model(directory: Path, recipe: str) -> StoredModel:
     Raises:
         ModelError: it is no model, was changed, or is another recipe's.
     """
-    file = directory / MODEL_FILE
+    place = directory / NEXT if (directory / NEXT / MODEL_FILE).is_file() else directory
+    artifact = place / ARTIFACT if (place / ARTIFACT).is_dir() else directory / ARTIFACT
+    file = place / MODEL_FILE
     try:
         raw = file.read_bytes()
         facts = json.loads(raw)
@@ -237,32 +266,32 @@ def open_model(directory: Path, recipe: str) -> StoredModel:
             where=str(directory),
             hint="name a model that this recipe trained",
         )
-    _verify(directory, files)
-    return StoredModel(directory, _digest(raw), facts)
+    _verify(place, artifact, files)
+    return StoredModel(directory, _digest(raw), facts, artifact)
 
 
 _HINT = "the model was changed or damaged after it was written: copy it again, or train again"
 
 
-def _verify(directory: Path, files: Mapping[str, Any]) -> None:
-    def wrong(name: str, what: str) -> ModelError:
-        return ModelError(f"the model was tampered with: {name} {what}", where=str(directory / name), hint=_HINT)
+def _verify(place: Path, artifact: Path, files: Mapping[str, Any]) -> None:
+    def wrong(path: Path, name: str, what: str) -> ModelError:
+        return ModelError(f"the model was tampered with: {name} {what}", where=str(path), hint=_HINT)
 
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory).as_posix()
+    for path in sorted({*place.rglob("*"), *artifact.rglob("*")}):
+        name = path.relative_to(place if path.is_relative_to(place) else artifact.parent).as_posix()
         if path.is_symlink():
-            raise wrong(name, "is a symbolic link")
+            raise wrong(path, name, "is a symbolic link")
         if path.is_dir() or name == MODEL_FILE:
             continue
-        if name not in files and not name.startswith(STAGING):
-            raise wrong(name, "is not listed in model.json")
+        if name not in files and not name.startswith(_OURS):
+            raise wrong(path, name, "is not listed in model.json")
     for name, facts in sorted(files.items()):
         parts = name.split("/")
         if parts[0] != ARTIFACT or len(parts) < 2 or any(part in ("", ".", "..") for part in parts):
-            raise wrong(name, "is outside the artifact folder")
-        path = directory / name
+            raise wrong(place / name, name, "is outside the artifact folder")
+        path = artifact.joinpath(*parts[1:])
         if not path.is_file():
-            raise wrong(name, "is missing")
+            raise wrong(path, name, "is missing")
         try:
             same = path.stat().st_size == facts["size"] and _sha256(path) == facts["sha256"]
         except (TypeError, KeyError):
@@ -274,7 +303,7 @@ def _verify(directory: Path, files: Mapping[str, Any]) -> None:
                 hint="let this user read the model",
             ) from None
         if not same:
-            raise wrong(name, "is not the file that was written")
+            raise wrong(path, name, "is not the file that was written")
 
 
 def _sha256(path: Path) -> str:

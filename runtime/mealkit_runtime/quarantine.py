@@ -31,8 +31,8 @@ from mealkit.errors import storage_error
 
 from .bad_row import SHOWN, Found
 from .convert import MixedType, loads
-from .files import STAGING, sync
-from .staging import stage_folder
+from .files import sync
+from .staging import leave_stage, stage_folder
 from .stop import Stopper
 
 FILE = "bad-rows.csv"
@@ -129,17 +129,13 @@ class Quarantine:
         with contextlib.ExitStack() as resources:
             aside = stage_folder(self.folder, self.run_id, self._stopper, resources)
             folder.rename(aside / "old")
-            shutil.rmtree(aside)
-        with contextlib.suppress(OSError):
-            (self.folder / STAGING).rmdir()
+            leave_stage(aside)
 
     def close(self) -> None:
         """Remove what is unfinished."""
         staged, self._staged, self._file = self._staged, None, None
         if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            (self.folder / STAGING).rmdir()  # unless another run works there
+            leave_stage(staged)
         with contextlib.suppress(OSError):
             for path in self._made:
                 path.rmdir()  # unless something is in it

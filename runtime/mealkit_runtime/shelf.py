@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
 from mealkit.errors import StorageError
 
-from .files import make_folder, sync, umask
+from .atomic import create_atomic
+from .files import make_folder, sync
 from .part import Sink
 
 
@@ -59,35 +58,12 @@ class FolderShelf:
         for _ in range(100):
             make_folder((self.root / name).parent)
             with contextlib.suppress(FileNotFoundError):  # whoever cleared the folder just now did so for all
-                return self._create(self.root / name, data)
+                return create_atomic(self.root / name, data)
         raise StorageError(
             "the file's folder disappears again and again",
             where=str(self.root / name),
             hint="let only mealkit write in it",
         )
-
-    def _create(self, target: Path, data: bytes) -> bool:
-        handle, temporary = tempfile.mkstemp(prefix=".new-", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), 0o666 & ~umask())
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, target)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-                    raise
-                return _create_in_place(target, data)  # a file system without hard links
-            return True
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            with contextlib.suppress(FileNotFoundError):
-                sync(target.parent)
 
     def sink(self, name: str) -> FileSink:
         """As :meth:`Shelf.sink`."""
@@ -163,18 +139,6 @@ class FileSink:
             self._file.close()
         with contextlib.suppress(OSError):
             self.path.unlink()
-
-
-def _create_in_place(target: Path, data: bytes) -> bool:
-    try:
-        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return False
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return True
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,8 @@ libraries are imported. What a signal does depends on where the run is:
 - in the runtime's own code: :class:`Interrupted` is raised at once;
 - in the recipe's code (:meth:`Stopper.patient`): ``context.stop_requested`` becomes true, and the recipe has
   :data:`GRACE` seconds to return; after that, or at a second signal, :class:`Interrupted` is raised there;
-- in a commit (:meth:`Stopper.shielded`) or a clean-up (:meth:`Stopper.cleaning`): it waits until that is over;
+- in a commit (:meth:`Stopper.shielded`) or a clean-up (:meth:`Stopper.cleaning`): it waits until that is over, or the
+  five seconds are: a commit may be killed at any moment, and waits long for a disk or a store that does not answer;
 - in a single event (:meth:`Stopper.held`): it waits until that is told, so that no line is cut;
 - in a long call of a C library, where Python runs no handler, or in a clean-up that takes too long: a thread removes
   what it can of the staging folders, tells the end and ends the process. What stays is hidden from readers, and
@@ -33,7 +34,10 @@ GRACE = 4.0
 _LAST_RESORT = 0.4
 """Seconds after GRACE at which a process whose main thread does not react is ended."""
 
-_FAREWELL = 0.4
+_LAST_COMMIT = 0.2
+"""Seconds more that a commit has."""
+
+_FAREWELL = 0.3
 """Seconds that such a process has for its last words and for its staging folders, whatever they wait for."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -182,17 +186,22 @@ class Stopper:
             while data := os.read(reader, 64):
                 if not {int(number) for number in _SIGNALS} & set(data):
                     continue
-                if not over.wait(GRACE + _LAST_RESORT):
-                    while self._shielded > self._cleaning and not over.wait(0.05):
-                        pass
-                    if not over.is_set():
-                        self._end()
+                if over.wait(GRACE + _LAST_RESORT):
+                    continue
+                if not self._commits or not over.wait(_LAST_COMMIT):
+                    self._end()
         finally:
             os.close(reader)
 
+    @property
+    def _commits(self) -> bool:
+        return self._shielded > self._cleaning
+
     def _end(self) -> None:
-        # Both may wait for what never comes: a reader, a lost network disk, ten thousand files.
-        works = [threading.Thread(target=work, daemon=True) for work in (self._tell_end, self._remove)]
+        # Both may wait for what never comes: a reader, a lost network disk, ten thousand files. What is just being
+        # committed is left to the next run: if it were removed meanwhile, a part of it might become visible.
+        todo = [self._tell_end] if self._commits else [self._tell_end, self._remove]
+        works = [threading.Thread(target=work, daemon=True) for work in todo]
         for work in works:
             work.start()
         until = time.monotonic() + _FAREWELL

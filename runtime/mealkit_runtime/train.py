@@ -16,6 +16,7 @@ from mealkit.recipe import Recipe, need_evaluator
 from . import model as models
 from .checkpoint import CheckpointFolder
 from .events import plain
+from .identity import differences
 from .material import Material, gather, identity, make_context, prepare
 from .run import Run, disk_error, versions
 
@@ -42,6 +43,8 @@ def train(run: Run) -> None:
     if config.resume and config.checkpoint_dir is None:
         raise SettingsError("there is nothing to resume from", where="resume", hint="add --checkpoint-dir DIR")
     hyperparameters = run.decode()
+    if existed(run, run.found["hyperparameters"]):
+        return
     models.check_target(config.model, overwrite=config.overwrite)
     material = gather(run)
     context = make_context(run, material, hyperparameters)
@@ -56,6 +59,36 @@ def train(run: Run) -> None:
         if config.resume and checkpoints is not None and not checkpoints.asked:
             run.warn("the recipe saves no checkpoints, or never looks for one: --resume began anew")
         finish(run, material, model, validation, context, folder)
+
+
+def existed(run: Run, hyperparameters: Mapping[str, Any] | None = None) -> bool:
+    """Whether a run of this id has placed its model before: then there is nothing left to do.
+
+    Args:
+        run: The run.
+        hyperparameters: If given, another training of the same id does not count.
+    """
+    stored = models.of_run(run.config.model, run.config.run_id, run.spec.name, run.stopper)
+    if stored is None or (hyperparameters is not None and _differs(run, stored.facts, hyperparameters)):
+        return False
+    run.reporter.log("info", f"run {run.config.run_id} has placed its model already; nothing is done again")
+    run.found["model"] = stored.to_json()
+    metrics = stored.facts.get("metrics")
+    run.found["metrics"] = None if metrics is None else {"metrics": metrics}
+    for name in ("hyperparameters", "judged", "history", "training", "trials"):
+        run.found[name] = stored.facts.get(name)
+    return True
+
+
+def _differs(run: Run, then: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> bool:
+    source, _ = run.locate()
+    data = run.describe_input(source, whole=True)
+    now = {"recipe": run.recipe_facts, "image": run.image, "seed": run.config.seed, "hyperparameters": hyperparameters}
+    asked = ("fingerprint", "query")
+    return bool(
+        differences({name: then.get(name) for name in now}, now)
+        or any((then.get("input") or {}).get(name) != data.get(name) for name in asked)
+    )
 
 
 def with_checkpoints(

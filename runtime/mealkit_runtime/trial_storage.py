@@ -11,6 +11,8 @@ from typing import Any
 
 from mealkit.errors import MealkitError, RetryableError, SettingsError, storage_error
 
+from .journal import journal
+
 _MEANWHILE = ("already exists", "unique", "duplicate", "locked")
 """What databases say when another process makes the same tables at the same moment."""
 
@@ -65,7 +67,7 @@ def open_storage(optuna: Any, where: str | None) -> Any:
         if Path(where).suffix in (".db", ".sqlite", ".sqlite3"):
             where = f"sqlite:///{where}"
         else:
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(where))
+            return journal(where)
     if where.startswith(("redis://", "rediss://")):
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalRedisBackend(where))
     return _database(optuna, where)

@@ -19,6 +19,7 @@ from mealkit.spec import RecipeSpec
 
 from .config import RunConfig
 from .outlet import Screened
+from .place import die_with
 from .stop import Interrupted, Stopper
 
 if TYPE_CHECKING:
@@ -139,6 +140,9 @@ def _work(
     connection: Connection,
 ) -> None:
     """A worker, from its start to its end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    die_with(int(parent.pid or 0))
     os.dup2(2, 1)  # what the recipe prints must not mix with the first process's events
     stopper = Stopper()
     code = 0

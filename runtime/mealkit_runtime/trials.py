@@ -18,13 +18,13 @@ from mealkit.recipe import need_evaluator
 from mealkit.space import dimensions
 
 from . import model as models
+from .atomic import write_atomic
 from .events import json_line, plain
-from .files import write_atomic
 from .material import Material, gather, identity, make_context, prepare
 from .objective import find_objective, objective_value
 from .run import Run
 from .study import Claim, Plan, Study
-from .train import finish, fit, load, training_facts, with_checkpoints
+from .train import existed, finish, fit, load, training_facts, with_checkpoints
 
 if TYPE_CHECKING:
     from mealkit.context import Context
@@ -43,7 +43,7 @@ def search(run: Run) -> None:
     """
     config = run.config
     objective, direction = find_objective(run.spec, config.objective)
-    if _existed(run):
+    if existed(run):
         return
     models.check_target(config.model, overwrite=config.overwrite)
     base = run.decode()
@@ -180,9 +180,8 @@ class Trials:
         context = self._context(claim.values)
         record["hyperparameters"] = run.found["hyperparameters"]
         context, checkpoints = with_checkpoints(run, material, context, self._checkpoint_dir(claim.rank), quiet=True)
-        context = replace(
-            context, listener=_Pruning(self.study, claim, context, run), outputs=self._outputs(claim.rank)
-        )
+        pruning = _Pruning(self.study, claim, context)
+        context = replace(context, listener=pruning, outputs=self._outputs(claim.rank))
         data, validation = prepare(run, material, context)
         if validation is None:
             raise SettingsError(
@@ -191,6 +190,7 @@ class Trials:
         with _disk(own):
             (own / models.ARTIFACT).mkdir(parents=True, exist_ok=True)
         model = fit(run, material.recipe, data, validation, context, own / models.ARTIFACT)
+        pruning.report()
         notes = {
             "history": plain(context.history.to_json(), run.reporter.redact),
             "training": training_facts(material, context, checkpoints),
@@ -241,7 +241,7 @@ class Trials:
         best, key = self.study.best(), self.study.best_key()
         if best is None or key is None:
             raise self._failed()
-        if _existed(run):
+        if existed(run):
             return
         run.seed()
         context = self._context({one.name: best["hyperparameters"][one.name] for one in self.study.plan.space})
@@ -325,8 +325,8 @@ class _Pruned(BaseException):
 class _Pruning:
     """The listener of a trial's context: reports the objective by step, and ends a trial that is too bad."""
 
-    def __init__(self, study: Study, claim: Claim, context: Context[Any], run: Run) -> None:
-        self.study, self.claim, self.context = study, claim, context
+    def __init__(self, study: Study, claim: Claim, context: Context[Any]) -> None:
+        self.study, self.claim, self.history = study, claim, context.history
         self.names = (study.plan.objective, f"validation_{study.plan.objective}")
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
@@ -334,10 +334,18 @@ class _Pruning:
 
     def metric(self, name: str, value: float, step: int | None) -> None:
         """Report a value of the objective."""
-        if name not in self.names or step is None:
-            return
+        if name in self.names and step is not None:
+            self._report([*self.history.points(name), (step, value)])
+
+    def report(self) -> None:
+        """Report what a trial that had nothing left to do has from its checkpoint."""
+        for name in self.names:
+            if not self.claim.reported and (points := self.history.points(name)):
+                self._report(points)
+
+    def _report(self, points: list[tuple[int, float]]) -> None:
         # All points: those of a resumed trial come from its checkpoint.
-        if self.study.report(self.claim, [*self.context.history.points(name), (step, value)]):
+        if self.study.report(self.claim, points):
             raise _Pruned
 
 
@@ -367,23 +375,6 @@ def _storage(run: Run) -> str | None:
             run.reporter.redactor.hide(password)
         return config.trial_storage.removeprefix("file://")
     return None if config.checkpoint_dir is None else str(config.checkpoint_dir / JOURNAL)
-
-
-def _existed(run: Run) -> bool:
-    """Whether a run of this id placed its model already: then there is nothing left to do."""
-    config = run.config
-    file = config.model / models.MODEL_FILE
-    try:
-        if not file.is_file() or json.loads(file.read_bytes()).get("run_id") != config.run_id:
-            return False
-    except (OSError, ValueError):
-        return False
-    stored = models.open_model(config.model, run.spec.name)
-    run.reporter.log("info", f"run {config.run_id} has placed its model already; nothing is done again")
-    run.found["model"] = stored.to_json()
-    for name in ("hyperparameters", "judged", "training", "trials"):
-        run.found[name] = stored.facts.get(name)
-    return True
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ Workers take no signals: the run is asked to stop, and ends them. When the run i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import pickle
@@ -36,14 +35,12 @@ from .dataset import Source
 from .events import RecipeLog
 from .model import StoredModel
 from .outlet import Screened
+from .place import die_with
 from .relay import Relay, Send
 from .stop import Stopper
 
 if TYPE_CHECKING:
     from .scoring import Scoring
-
-_KILL_WHEN_PARENT_DIES = 1  # PR_SET_PDEATHSIG of prctl(2)
-
 
 _FORKING_THREAD = "jemalloc_bg_thd"
 """A thread of Arrow's memory allocator, which takes care of forks by itself."""
@@ -126,7 +123,7 @@ def main(descriptor: int, parent: int) -> None:
         parent: The process that started this one.
     """
     os.set_inheritable(descriptor, False)
-    _die_with(parent)
+    die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # standard output is the run's alone
@@ -186,9 +183,9 @@ def _obey(channel: Channel, relay: Relay, scoring: Scoring) -> None:
             _serve(channel, scoring)
         elif isinstance(message, Fork):
             assert descriptor is not None
-            pid = _fork()
+            me, pid = os.getpid(), _fork()
             if pid == 0:
-                _die_with(os.getppid())
+                die_with(me)
                 channel.close()
                 channel = Channel(socket.socket(fileno=descriptor))
                 relay.send = _sender(channel)
@@ -263,14 +260,6 @@ def failed(number: int, error: BaseException) -> Failed:
         plain = RecipeError(error.message, where=error.where, hint=error.hint)
         return Failed(number, plain, story)
     return Failed(number, error, story)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(_KILL_WHEN_PARENT_DIES, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before
-        os._exit(1)
 
 
 def _threads() -> int:

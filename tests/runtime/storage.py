@@ -25,6 +25,11 @@ def moto_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def make_bucket(endpoint: str, name: str = "shop") -> None:
+    """Make a bucket on a server of moto's."""
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=30).close()
+
+
 @contextlib.contextmanager
 def google_server() -> Iterator[str]:
     """The endpoint of a server that speaks Google's language, a process of its own; it has the bucket ``shop``."""

@@ -122,6 +122,19 @@ def test_what_was_forgotten_is_found(tmp_path: Path) -> None:
     assert rows(tmp_path)["x"].tolist() == [1]
     assert clean(uri, older_than=0) == []
     assert not list(tmp_path.glob("batch_id=run/*"))
+    save(uri, "two", [2])
+    undo_batch(uri, find_batch(uri, "two"))
+    save(uri, "two", [3])
+    (tmp_path / "_delta_log" / f"{9:020}.json#1").write_text("half")
+    left = tmp_path / "_mealkit" / "batches" / ".mealkit-staging-run-01234567.json-abcdefgh"
+    left.write_text("half")
+    assert [(one.batch_id, one.what) for one in clean(uri, older_than=0)] == [
+        ("-", "unfinished work"), ("run", "unfinished work"), ("two", "unfinished work"),
+    ]  # fmt: skip
+    assert [find_batch(uri, name).provenance["run_id"] for name in ("one", "two")] == ["one", "two"]
+    assert len(list((tmp_path / "_mealkit" / "batches").iterdir())) == 2
+    assert clean(uri, older_than=0) == []
+    assert sorted(rows(tmp_path)["x"]) == [1, 3]
 
 
 def test_types_that_delta_does_not_have_are_widened(tmp_path: Path) -> None:

@@ -184,15 +184,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_what_killed_runs_left_is_removed_and_what_living_ones_have_is_not(place: Path) -> None:
-    dead, living, fresh = (place / f"mealkit-group-{name}" for name in ("dead", "living", "fresh"))
-    for folder in (dead, living, fresh):
+    dead, living, empty = (place / f"mealkit-group-{name}" for name in ("dead", "living", "empty"))
+    for folder in (dead, living, empty):
         folder.mkdir()
-    for folder in (dead, living):
-        (folder / "rows").write_text("rows")
+    (dead / "rows").write_text("rows")
     lock = os.open(living, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     with temporary_folder(Stopper()) as mine:
         (mine / "more").write_text("rows")
-        assert sorted(place.iterdir()) == sorted([living, fresh, mine])
+        assert sorted(place.iterdir()) == sorted([living, mine])
     os.close(lock)
-    assert sorted(place.iterdir()) == sorted([living, fresh])
+    assert sorted(place.iterdir()) == [living]

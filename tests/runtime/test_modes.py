@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from churn_runs import Outcome, Runner, make_events, write
 
+from mealkit.errors import ModelError
 from mealkit.spec import RecipeSpec
+from mealkit_runtime.model import open_model
 
 JSON = ("--log-format", "json")
 
@@ -53,6 +55,60 @@ def test_train_writes_a_model_and_says_so(run: Runner, data: Path, common: tuple
     assert set(kinds) >= {"stage", "metric", "log", "result"}
     assert "printed by the recipe" in outcome.err, "what a recipe prints must not mix with the events"
     assert outcome.result["metrics"] == written["metrics"]["metrics"]
+
+
+def test_the_same_run_of_a_training_again_does_nothing(
+    run: Runner, data: Path, common: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It may have been killed between its commit and its end; another training is no such run."""
+    model = tmp_path / "m"
+    argv = ("train", "--input", data / "events.csv", *common, "--model", model, "--run-id", "r", *JSON)
+    first = run(*argv)
+    written = (model / "model.json").read_bytes()
+    for more in ((), ("--overwrite",)):
+        again = run(*argv, *more)
+        assert again.code == 0, again.err
+        assert again.result["model"] == first.result["model"]
+        assert again.result["metrics"] == first.result["metrics"]
+        assert "train" not in again.result["seconds"]
+        assert (model / "model.json").read_bytes() == written
+    for more in (("--set", "c=0.5"), ("--seed", "5"), ("--where", "amount > 1")):
+        assert run(*argv, *more).error["message"] == "the model directory has a model already"
+        assert (model / "model.json").read_bytes() == written
+    changed = run(*argv, "--set", "c=0.5", "--overwrite")
+    assert changed.code == 0, changed.err
+    assert json.loads((model / "model.json").read_text())["hyperparameters"]["c"] == 0.5
+    (model / "artifact" / "model.skops").write_bytes(b"damaged")
+    assert run(*argv, "--set", "c=0.5").code == 2
+    assert (
+        run(*argv, "--set", "c=0.5", "--overwrite").result["model"]["artifact"] == changed.result["model"]["artifact"]
+    )
+
+
+def test_a_model_that_takes_anothers_place_is_read_whole(model: Path, tmp_path: Path) -> None:
+    """As a run leaves it that is killed while it moves the parts of a model."""
+    place, following = tmp_path / "m", tmp_path / "m" / ".mealkit-next"
+    shutil.copytree(model, place)
+    shutil.copytree(model, following)
+    facts = json.loads((following / "model.json").read_text())
+    (following / "model.json").write_text(json.dumps({**facts, "run_id": "next"}))
+    (place / "artifact" / "model.skops").unlink()
+    assert open_model(place, "churn").facts["run_id"] == "next"
+    assert open_model(place, "churn").artifact == following / "artifact"
+    for path, what in (
+        (following / "more", "is not listed"), (following / "artifact" / "more", "is not listed"),
+    ):  # fmt: skip
+        path.write_text("x")
+        with pytest.raises(ModelError, match=what):
+            open_model(place, "churn")
+        path.unlink()
+    shutil.rmtree(place / "artifact")
+    (following / "artifact").rename(place / "artifact")
+    stored = open_model(place, "churn")
+    assert (stored.facts["run_id"], stored.artifact) == ("next", place / "artifact")
+    (place / "artifact" / "model.skops").write_bytes(b"another")
+    with pytest.raises(ModelError, match="is not the file that was written"):
+        open_model(place, "churn")
 
 
 def test_the_same_training_gives_the_same_model(

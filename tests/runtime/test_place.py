@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from churn_runs import RECIPES, spec_of, write
 
-from mealkit_runtime.place import leave, settle
+from mealkit_runtime.place import settled
 
 JSON = ("--log-format", "json")
 
@@ -60,13 +60,18 @@ def test_a_home_for_those_who_have_none(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tempfile.tempdir", None)
     for environment in ({}, {"HOME": "/"}, {"HOME": "/nonexistent"}):
         surroundings = dict(environment)
-        home = settle(surroundings)
-        assert home is not None
-        assert surroundings["HOME"] == str(home)
-        leave(home)
-        assert not home.exists()
+        left = tmp_path / "mealkit-home-of-a-killed-run"
+        left.mkdir()
+        with settled(surroundings) as home, settled(dict(environment)) as another:
+            assert home is not None
+            assert surroundings["HOME"] == str(home)
+            assert home.is_dir(), "another run does not remove the living one's"
+            assert another is not None
+            assert not left.exists()
+        assert list(tmp_path.iterdir()) == []
     surroundings = {"HOME": str(tmp_path)}
-    assert settle(surroundings) is None
+    with settled(surroundings) as home:
+        assert home is None
     assert surroundings["HOME"] == str(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from churn_runs import Outcome, Runner, write
+from processes import children, gone
 from step_runs import JSON, STEPS, artifact, begun, facts, make_cases, wait_for
 from study_runs import COUNT, plan, together
 
@@ -169,6 +171,37 @@ def test_two_workers_and_one_that_is_killed(train: Train, tmp_path: Path, monkey
     assert told["value"] == min(one["value"] for one in records if one["state"] == "complete")
     assert facts(tmp_path / "m")["trials"]["trained_again"] is False
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["artifact", "model.json"]
+
+
+def test_workers_do_not_outlive_a_killed_run(cases: Path, tmp_path: Path) -> None:
+    argv = ("train", "--input", cases, "--model", tmp_path / "m", "--set", "steps=500", "--trials", 2)
+    with begun(tmp_path, *argv, "--trial-workers", 2, STEPS_NAP="0.1") as process:
+        wait_for(process, '"stage": "trials"')
+        pids: list[int] = []
+        for _ in range(6000):
+            pids = children(process.pid)
+            if len(list(tmp_path.glob(".mealkit-staging/*/trials/*"))) == 2:
+                break
+            time.sleep(0.01)
+        assert len(pids) >= 2, "two that work, and what multiprocessing starts"
+        process.kill()
+        process.communicate()
+        assert gone(pids)
+
+
+def test_a_trial_that_had_nothing_left_to_do_tells_its_steps(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was interrupted after its last step; the pruner compares others with what it reports."""
+    pytest.importorskip("skops.io")  # the first checkpoint has no time for that once the run was asked to stop
+    more = ("--checkpoint-dir", tmp_path / "state", "--outputs", tmp_path / "out", "--set", "steps=1", "--run-id", "r")
+    (tmp_path / "ask").touch()
+    monkeypatch.setenv("STEPS_TERM", str(tmp_path / "ask"))
+    assert train("m", "--trials", 2, *more).code == 143
+    assert (tmp_path / "state" / "trial-0000" / "checkpoint-000001").is_dir()
+    again = train("m", "--trials", 2, *more)
+    assert again.code == 0, again.err
+    assert [one["steps"] for one in lines(tmp_path / "out")] == [1, 1]
 
 
 def test_runs_of_one_id_work_on_one_study(cases: Path, train: Train, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from churn_runs import RECIPES, Outcome, Runner, make_events, spec_of, write
+from processes import children, gone
 
 from mealkit.spec import RecipeSpec
 from mealkit_runtime import worker
@@ -62,30 +62,6 @@ def score(run: Runner, odd: RecipeSpec, files: Path, monkeypatch: pytest.MonkeyP
 
 def digest(output: Path) -> str:
     return str(json.loads((output / "batch_id=r" / "_batch.json").read_text())["files"][0]["sha256"])
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there, and no mere remains that its parent has not looked at."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
-        ]
-    except OSError:
-        return []
-
-
-def gone(pids: list[int]) -> bool:
-    deadline = time.monotonic() + 30
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not any(map(alive, pids))
 
 
 def test_the_same_bits_for_any_number_of_workers(score: Callable[..., Outcome], files: Path) -> None:

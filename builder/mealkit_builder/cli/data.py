@@ -203,7 +203,7 @@ class _Dataset:
 
 def _write_page(told: Profile, file: Path) -> None:
     from mealkit.errors import storage_error
-    from mealkit_runtime.files import write_atomic
+    from mealkit_runtime.atomic import write_atomic
     from mealkit_runtime.profile.page import html
 
     text = html(told)

@@ -26,7 +26,7 @@ def report(result: Path, output: Path | None) -> None:
       mealkit report evaluate.json
       mealkit report evaluate.json -o report.html
     """  # noqa: D301
-    from mealkit_runtime.files import write_atomic
+    from mealkit_runtime.atomic import write_atomic
     from mealkit_runtime.report import read_result
     from mealkit_runtime.report import report as page_of
 
