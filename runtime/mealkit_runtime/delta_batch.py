@@ -197,14 +197,17 @@ class DeltaTableOfBatches:
                 raise self._failed(error) from None
 
         table = self._table()
-        return forgotten(self.shelf, known, now, self._idle({} if table is None else files_of(table)))
+        return forgotten(self.shelf, known, now, self._idle(table))
 
-    def _idle(self, files: dict[str, list[Part]]) -> dict[str, list[str]]:
-        """The records of batches that are not there, or that another one tells of; and deltalake's temporary files."""
-        found = {}
+    def _idle(self, table: Any) -> dict[str, list[str]]:
+        """Records of batches that were never committed, or that another one tells of; and deltalake's temporary files.
+
+        That of an undone batch stays: older versions of the table have the batch.
+        """
+        found, files = {}, {} if table is None else files_of(table)
         for batch_id, names in self._written().items():
             told = self._record(names, files[batch_id])[0] if batch_id in files else None
-            if told is not None or batch_id not in files:
+            if told is not None or table is None or not version_of(table, batch_id):
                 found[batch_id] = [name for name in names if name != told]
         return found | {"-": [name for name in self.shelf.names(LOG) if _STAGED.search(name)]}
 
@@ -236,7 +239,15 @@ class DeltaTableOfBatches:
                 if existing is not None:
                     committed = is_same(existing, record)  # by us, and the answer was lost
                     return existing
-                need_files(self.shelf, record)
+                try:
+                    need_files(self.shelf, record)
+                except StorageError:
+                    # Another run of this id may have committed since the table was read, and have cleared up.
+                    table = self._table()
+                    existing = None if table is None else self._find(table, record.batch_id)
+                    if existing is None:
+                        raise
+                    return existing
                 if table is not None and set(self._fitting(table, schema)) != set(schema):
                     raise StorageError(
                         "the Delta table's columns were changed while the batch was written",

@@ -103,6 +103,7 @@ class Study:
         self._heard: dict[int, tuple[Any, float]] = {}
         optuna = need_optuna()
         self._states = optuna.trial.TrialState
+        self._finished = optuna.exceptions.UpdateFinishedTrialError
         with self._shield():
             self._study = _open(optuna, plan, open_storage(optuna, storage), resume)
             then = self._study.user_attrs.get("identity")
@@ -118,17 +119,22 @@ class Study:
     def claim(self) -> Claim | None:
         """The next trial; None when the study has as many as it should."""
         with self._shield():
-            trials = self._trials()
-            waiting = any(one.state == self._states.WAITING for one in trials)
-            if sum(map(self._counts, trials)) >= self.plan.count and not waiting:
-                return None
-            trial = self._study.ask()
-            rank = sum(self._counts(one) for one in self._trials() if one.number < trial.number)
-            if rank >= self.plan.count:
-                # Others took the last ones between the look and the question.
+            while True:
+                trials = self._trials()
+                waiting = any(one.state == self._states.WAITING for one in trials)
+                if sum(map(self._counts, trials)) >= self.plan.count and not waiting:
+                    return None
+                trial = self._study.ask()
+                again = trial.user_attrs.get("again")
+                before = [one for one in self._trials() if one.number < trial.number and one.number != again]
+                rank = sum(map(self._counts, before))
+                if rank < self.plan.count and (
+                    again is None or all(one.user_attrs.get("again") != again for one in before)
+                ):
+                    break
+                # Others took the last ones between the look and the question, or saw the same trial's end, too.
                 trial.set_user_attr("surplus", True)
                 self._study.tell(trial, state=self._states.FAIL)
-                return None
             trial.set_user_attr("owner", _owner())
             self._study.sampler = _sampler(self.plan.seed, rank, self._together)
             values = {one.name: _suggest(trial, one) for one in self.plan.space}
@@ -158,7 +164,7 @@ class Study:
     def stopped(self, claim: Claim) -> None:
         """A trial was interrupted: it does not count, and is tried again when the study goes on."""
         with self._shield():
-            self._again(claim.trial.number, claim.trial.user_attrs, claim.values)
+            self._again(claim.trial.number, claim.values)
 
     def lost(self, pid: int, error: MealkitError) -> bool:
         """The process ``pid`` of this machine died; its trial, if it had one, has failed."""
@@ -178,7 +184,7 @@ class Study:
                 running = self._running()
                 gone = [one for one in running if self._is_gone(one)]
                 for one in gone:
-                    self._again(one.number, one.user_attrs, one.params)
+                    self._again(one.number, one.params)
             if gone:
                 return False
             if not running:
@@ -190,7 +196,7 @@ class Study:
         with self._shield():
             for one in self._running():
                 if _is_dead(one.user_attrs.get("owner") or {}):
-                    self._again(one.number, one.user_attrs, one.params)
+                    self._again(one.number, one.params)
 
     @contextlib.contextmanager
     def alive(self, claim: Claim) -> Iterator[None]:
@@ -260,13 +266,15 @@ class Study:
             claim.trial.set_user_attr("record", dict(record))
             self._study.tell(claim.trial, value, state=state, skip_if_finished=True)
 
-    def _again(self, number: int, attrs: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    def _again(self, number: int, values: Mapping[str, Any]) -> None:
+        """Have a trial tried again. Only then it no longer counts: its place is taken by none but the new one."""
         trial = next(one for one in self._trials() if one.number == number)
         if trial.state != self._states.RUNNING:
             return  # another one saw it too
-        self._mark(trial, "stopped", True)
+        self._study.enqueue_trial(dict(values), user_attrs={"again": number})
+        with contextlib.suppress(self._finished):  # as above
+            self._mark(trial, "stopped", True)
         self._study.tell(number, state=self._states.FAIL, skip_if_finished=True)
-        self._study.enqueue_trial(dict(values))
 
     @contextlib.contextmanager
     def _shield(self) -> Iterator[None]:

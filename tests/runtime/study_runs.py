@@ -20,13 +20,11 @@ def plan(name: str) -> Plan:
     return Plan(name, "loss", "minimize", COUNT, (Dimension("x", "float", 0.0, 1.0),), {"x": 0.5}, 0, {"a": 1})
 
 
-def work(study: Study, *, dies: bool = False) -> None:
-    """Take trials until none is left; or take one and die with it."""
+def work(study: Study) -> None:
+    """Take trials until none is left."""
     while True:
         while (claim := study.claim()) is not None:
             with study.alive(claim):
-                if dies:
-                    os.kill(os.getpid(), signal.SIGKILL)
                 study.complete(claim, claim.values["x"], {"made": claim.key})
         if study.settled():
             return
@@ -38,7 +36,12 @@ def _begin(storage: str, rounds: int, dies: bool, barrier: Any, answers: Any) ->
             barrier.wait(90)
             study = Study(plan("night"), storage.format(number), contextlib.nullcontext)
         answers.put(None)
-        work(study, dies=dies)
+        claim = study.claim() if dies else None
+        barrier.wait(90)
+        if claim is not None:
+            with study.alive(claim):
+                os.kill(os.getpid(), signal.SIGKILL)
+        work(study)
     except BaseException as error:
         answers.put(f"{type(error).__name__}: {error}")
         barrier.abort()
