@@ -82,11 +82,16 @@ class MealkitError(Exception):
             lines.append(f"  at: {self.where}")
         if self.hint:
             lines.append(f"hint: {self.hint}")
-        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], "\n".join(lines))
+        return harmless("\n".join(lines))
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All but the tab and the end of a line."""
+
+
+def harmless(text: str) -> str:
+    """A text with escapes instead of what would move a terminal's cursor or change its colours."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class UsageError(MealkitError):
