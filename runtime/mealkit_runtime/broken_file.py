@@ -49,6 +49,8 @@ def guard(file: DataFile) -> Iterator[None]:
         if error.errno is None:  # Arrow's own "I/O" errors, of a page that does not decompress, say
             raise unreadable(file, _line(error), hint_of(file)) from None
         hints = {errno.EACCES: "let this user read it", errno.ENOENT: "it was there when the dataset was listed"}
+        if file.columns is not None:
+            hints[errno.ENOENT] = "the table's log names it; VACUUM may have removed it: name a later version"
         what = os.strerror(error.errno).lower()
         raise unreadable(file, what, hints.get(error.errno, "check the path and the disk")) from None
     except Exception as error:

@@ -50,6 +50,8 @@ class DataFile:
         rows: How many rows it has, where that is known without opening it.
         columns: The columns that the table declares, with their kinds, where a table's log does; a file that was
             written before one of them was added lacks it. None: the file tells itself.
+        renamed: What the table calls the file's columns, by what the file calls them; others were dropped. None: the
+            same.
         groups: Only these row groups of a Parquet file are read; none of them: nothing is read of the file, whatever
             its format; None: all of it.
         kept: Which rows count (Arrow booleans; rows behind its end do), where a table's log marks others as deleted.
@@ -61,6 +63,7 @@ class DataFile:
     bounds: Mapping[str, tuple[Any, Any, int | None]] = field(default_factory=dict)
     rows: int | None = None
     columns: Mapping[str, str] | None = None
+    renamed: Mapping[str, str] | None = None
     groups: tuple[int, ...] | None = None
     kept: Any = field(default=None, repr=False, compare=False)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mealkit.errors import EmptyDataError, SchemaError
+from mealkit.errors import EmptyDataError, SchemaError, UnreadableDataError
 
 from .data_file import DataFile, format_of
 from .delta import DeltaVersion, is_table, open_table, split_uri
@@ -124,6 +124,7 @@ def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[Da
         kind = str(file.format)
         text = kind == "csv"
         with reading.guard(file):
+            before = _state(file)
             for row, table in reading.READERS[kind](file, selection, piece_rows):
                 table = partitions.add(table, file)
                 table, numbers = selection.choose(table, file, row, text=text)
@@ -131,6 +132,26 @@ def chosen(source: Source, schema: Schema, piece_rows: int) -> Iterator[tuple[Da
                     yield file, row if numbers is None else numbers, selection.project(table), text
                 if selection.done():
                     return
+            _need_same(file, before)
+
+
+def _state(file: DataFile) -> tuple[int, ...] | None:
+    """What changes when somebody writes to a file; None: it is far away, where a file is replaced as a whole."""
+    path = file.location.local
+    if path is None:
+        return None
+    found = path.stat()
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def _need_same(file: DataFile, before: tuple[int, ...] | None) -> None:
+    """The fingerprint, and what was read first, are of the same file as what was read last."""
+    if before is not None and (_state(file) != before or file.size not in (None, before[0])):
+        raise UnreadableDataError(
+            "the file was changed while it was read",
+            where=file.name,
+            hint="wait for whoever writes it, or read a copy; then run the same command again",
+        )
 
 
 def _count(source: Source, schema: Schema, piece_rows: int) -> int:

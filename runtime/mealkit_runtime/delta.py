@@ -19,8 +19,12 @@ from .query import moment
 
 LOG = "_delta_log"
 _VERSION = re.compile(r"(.+)@(?:v(\d+)|(\d{4}-\d\d-\d\d[^/]*))\Z", re.DOTALL)
-_READ = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "variantType", "deletionVectors"})
-"""The reader features that are known here: all but the last change nothing in which rows of the files count."""
+_READ = frozenset(
+    {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "variantType", "deletionVectors", "columnMapping"}
+)
+"""The reader features that are known here: all but the last two change nothing in how the files are read."""
+
+_PHYSICAL = "delta.columnMapping.physicalName"
 
 _TEXT_BOUND = 32
 """Writers cut least and greatest texts; a greatest text of this length or more is no bound."""
@@ -91,12 +95,13 @@ def open_table(location: Location, version: str | None) -> tuple[tuple[DataFile,
 
     schema = pa.schema(table.schema().to_arrow())
     kinds = {field.name: kind_of(field.type) for field in schema}
+    physical = _physical(table, schema, location)
     partitions = list(table.metadata().partition_columns)
     root = location.path.rstrip("/") + "/"
     files = []
     kept = _deletion_vectors(table, location)
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        files.append(_file(location, root, action, kinds, partitions, kept))
+        files.append(_file(location, root, action, kinds, partitions, physical, kept))
     if kept:
         raise _unreadable(location, "marks rows as deleted in a way that is not known here", "deletionVectors")
     if not files:
@@ -131,6 +136,7 @@ def _load(location: Location, version: str | None) -> Any:
                     hint="write @v3 or @2026-01-31T12:00:00Z",
                 )
             table.load_as_version(when.replace(tzinfo=dt.UTC))
+            _need_begun(table, when, location)
     except TableNotFoundError:
         raise UnreadableDataError(
             "there is no Delta table", where=location.uri, hint="name the folder that has _delta_log"
@@ -145,6 +151,19 @@ def _load(location: Location, version: str | None) -> Any:
             hint="check the version that is asked for, and that the whole folder _delta_log is there",
         ) from None
     return table
+
+
+def _need_begun(table: Any, when: dt.datetime, location: Location) -> None:
+    """A version's time is that of its file in the log; ``deltalake`` gives the first one for all times before it."""
+    if table.version():
+        return
+    first = location.file_system.get_file_info(f"{location.path.rstrip('/')}/{LOG}/{0:020}.json").mtime
+    if first is not None and when.replace(tzinfo=dt.UTC) < first:
+        raise UnreadableDataError(
+            f"the Delta table was not there yet: its first version is of {first:%Y-%m-%dT%H:%M:%SZ}",
+            where=location.uri,
+            hint="name a later time, or a version: @v0",
+        )
 
 
 def storage_options(location: Location) -> dict[str, str]:
@@ -165,9 +184,26 @@ def _refuse_features(table: Any, location: Location) -> None:
     unknown = sorted(set(protocol.reader_features or ()) - _READ)
     if unknown:
         raise _unreadable(location, "uses what cannot be read here", unknown[0])
-    mapping = dict(table.metadata().configuration).get("delta.columnMapping.mode", "none")
-    if mapping != "none":
+
+
+def _physical(table: Any, schema: Any, location: Location) -> dict[str, str]:
+    """What the files call each column: by column mapping a name that is kept when the column is renamed."""
+    mode = dict(table.metadata().configuration).get("delta.columnMapping.mode", "none")
+    if mode == "none":
+        return {}
+    if mode != "name" or any(_is_mapped_within(field.type) for field in schema):
         raise _unreadable(location, "uses what cannot be read here", "columnMapping")
+    return {field.name: _physical_name(field) for field in schema}
+
+
+def _physical_name(field: Any) -> str:
+    return str((field.metadata or {}).get(_PHYSICAL.encode(), field.name.encode()).decode())
+
+
+def _is_mapped_within(kind: Any) -> bool:
+    """Whether a field of a nested type has another name in the files."""
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    return any(_physical_name(field) != field.name or _is_mapped_within(field.type) for field in fields)
 
 
 def _deletion_vectors(table: Any, location: Location) -> dict[str, Any]:
@@ -190,7 +226,7 @@ def _deletion_vectors(table: Any, location: Location) -> dict[str, Any]:
 def _unreadable(location: Location, what: str, feature: str) -> UnreadableDataError:
     hints = {
         "deletionVectors": "add deltalake>=1.5 to the recipe's dependencies, or rewrite the table without them",
-        "columnMapping": "write the table without column mapping",
+        "columnMapping": "here columns may be mapped by name, nested fields and ids may not: write the table without",
     }
     return UnreadableDataError(
         f"the Delta table {what}: {feature}",
@@ -205,6 +241,7 @@ def _file(
     action: Mapping[str, Any],
     kinds: Mapping[str, str],
     partitions: list[str],
+    physical: Mapping[str, str],
     kept: dict[str, Any],
 ) -> DataFile:
     path = unquote(str(action["path"]))  # the log holds it encoded once more than the storage does
@@ -215,12 +252,13 @@ def _file(
         place = Location(full, LOCAL, full) if location.local is not None else location.at(full)
     bounds = {}
     for name in kinds:
-        least, greatest = action.get(f"min.{name}"), action.get(f"max.{name}")
+        stored = physical.get(name, name)
+        least, greatest = action.get(f"min.{stored}"), action.get(f"max.{stored}")
         if isinstance(greatest, str) and len(greatest) >= _TEXT_BOUND:
             least = greatest = None
         if isinstance(greatest, dt.datetime):
             greatest += dt.timedelta(milliseconds=1)  # the log keeps milliseconds
-        bounds[name] = (least, greatest, action.get(f"null_count.{name}"))
+        bounds[name] = (least, greatest, action.get(f"null_count.{stored}"))
     partition = {name: _partition(action.get(f"partition.{name}")) for name in partitions}
     mask = kept.pop(path.rpartition("/")[2], None)
     rows = action.get("num_records")
@@ -231,6 +269,7 @@ def _file(
         bounds={name: facts for name, facts in bounds.items() if facts != (None, None, None) and name not in partition},
         rows=rows if rows is None or mask is None else rows - mask.false_count,
         columns=dict(kinds),
+        renamed={stored: name for name, stored in physical.items()} or None,
         kept=mask,
     )
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 
+_SMALL = 4 << 20
+"""Bytes."""
+
+
 def read_parquet(file: DataFile, selection: Selection, piece_rows: int) -> Iterator[tuple[int, Any]]:
     """Pieces of a Parquet file: of the wanted columns, of the row groups that may hold rows that are asked for."""
     import pyarrow.parquet as pq
@@ -25,17 +29,17 @@ def read_parquet(file: DataFile, selection: Selection, piece_rows: int) -> Itera
     local = file.location.local is not None
     # Not pre-buffered on a disk: a row group of any size is read through small buffers, so memory stays bounded.
     # From far away each small read costs a journey, so the columns of one row group are fetched together.
-    buffer = (1 << 20) if local else 0
+    # Neither is worth its while for a small file.
+    buffer = (1 << 20) if local and (file.size or _SMALL) >= _SMALL else 0
     with file.random() as opened, pq.ParquetFile(opened, pre_buffer=not local, buffer_size=buffer) as parquet:
-        schema = parquet.schema_arrow
-        own = flat_names(schema) if selection.query.flatten else schema.names
+        own, paths = _own(parquet.schema_arrow, file, flat=selection.query.flatten)
         names = selection.columns(own if file.columns is None else _declared(own, file), file)
-        present = set(own)
-        read = [name for name in names if name in present] or own[:1]
+        read = [paths[name] for name in names if name in paths] or list(paths.values())[:1]
         metadata = parquet.metadata
         groups = list(range(metadata.num_row_groups) if file.groups is None else file.groups)
         if selection.condition is not None:
-            groups = [number for number in groups if selection.may_hold(*_group_bounds(metadata, number, selection))]
+            bounds = (_group_bounds(metadata, number, selection, file) for number in groups)
+            groups = [number for number, one in zip(groups, bounds, strict=True) if selection.may_hold(*one)]
         starts = [1]
         for number in range(metadata.num_row_groups):
             starts.append(starts[-1] + metadata.row_group(number).num_rows)
@@ -44,18 +48,34 @@ def read_parquet(file: DataFile, selection: Selection, piece_rows: int) -> Itera
             size = min(piece_rows, 1 << 16)
             for batch in parquet.iter_batches(batch_size=size, row_groups=run, columns=read, use_threads=True):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                if file.renamed is not None:
+                    table = table.rename_columns([file.renamed.get(name, name) for name in table.column_names])
                 table = flatten(table) if selection.query.flatten else table
                 yield row, _completed(table, names, file)
                 row += len(batch)
 
 
+def _own(schema: Any, file: DataFile, *, flat: bool) -> tuple[list[str], dict[str, str]]:
+    """The file's columns by the names that the dataset gives them, and what each is called in the file."""
+    own: list[str] = []
+    paths: dict[str, str] = {}
+    for field in schema:
+        if file.renamed is not None and field.name not in file.renamed:
+            continue  # it was dropped from the table
+        name = field.name if file.renamed is None else file.renamed[field.name]
+        for path in flat_names([field]) if flat else [field.name]:
+            own.append(name + path[len(field.name) :])
+            paths[own[-1]] = path
+    return own, paths
+
+
 def _declared(own: list[str], file: DataFile) -> list[str]:
     """The columns that a table's log declares, nested ones as the file has them."""
-    declared = file.columns or {}
+    declared, there = file.columns or {}, set(own)
     return [
         one
         for name in declared
-        for one in ([name] if name in own else [n for n in own if n.startswith(f"{name}.")] or [name])
+        for one in ([name] if name in there else [n for n in own if n.startswith(f"{name}.")] or [name])
     ]
 
 
@@ -79,7 +99,9 @@ def _runs(groups: list[int], *, single: bool) -> list[list[int]]:
     return runs
 
 
-def _group_bounds(metadata: Any, number: int, selection: Selection) -> tuple[dict[str, Any], dict[str, str]]:
+def _group_bounds(
+    metadata: Any, number: int, selection: Selection, file: DataFile
+) -> tuple[dict[str, Any], dict[str, str]]:
     """What a row group's statistics tell of the asked columns, and the kinds of these."""
     from .condition import EVERY
     from .convert import kind_of
@@ -90,8 +112,9 @@ def _group_bounds(metadata: Any, number: int, selection: Selection) -> tuple[dic
     kinds: dict[str, str] = {}
     for position in range(group.num_columns):
         column = group.column(position)
-        name = column.path_in_schema
-        if name not in selection.literals or name not in arrow.names or not column.is_stats_set:
+        path = column.path_in_schema
+        name = path if file.renamed is None else file.renamed.get(path)
+        if name not in selection.literals or path not in arrow.names or not column.is_stats_set:
             continue
         facts = column.statistics
         try:
@@ -102,7 +125,7 @@ def _group_bounds(metadata: Any, number: int, selection: Selection) -> tuple[dic
         if missing is not None and missing == group.num_rows:
             missing = EVERY
         bounds[name] = (least, greatest, missing)
-        kinds[name] = kind_of(arrow.field(name).type)
+        kinds[name] = kind_of(arrow.field(path).type)
     return bounds, kinds
 
 

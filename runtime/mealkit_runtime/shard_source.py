@@ -139,10 +139,17 @@ def _groups(file: DataFile, together: str | None) -> Iterator[tuple[int, int, tu
         metadata = parquet.metadata
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
-            low, high = (None, None) if together is None else _bounds(group, together)
+            low, high = (None, None) if together is None else _bounds(group, _stored(file, together))
             if together in file.partition:
                 low = high = file.partition[str(together)]
             yield number, int(group.total_byte_size), (low, high, int(group.num_rows))
+
+
+def _stored(file: DataFile, name: str) -> str:
+    """What the file calls a column."""
+    if file.renamed is None:
+        return name
+    return next((stored for stored, given in file.renamed.items() if given == name), "")
 
 
 def _bounds(group: Any, name: str) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -72,13 +73,25 @@ class MealkitError(Exception):
         }
 
     def render(self) -> str:
-        """The error as lines for a terminal: ``error[code]: …``, ``  at: …``, ``hint: …``."""
+        """The error as lines for a terminal: ``error[code]: …``, ``  at: …``, ``hint: …``.
+
+        What would move a terminal's cursor or change its colours, in a file's or a column's name, stands as its escape.
+        """
         lines = [f"error[{self.code}]: {self.message}"]
         if self.where:
             lines.append(f"  at: {self.where}")
         if self.hint:
             lines.append(f"hint: {self.hint}")
-        return "\n".join(lines)
+        return harmless("\n".join(lines))
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but the tab and the end of a line."""
+
+
+def harmless(text: str) -> str:
+    """A text with escapes instead of what would move a terminal's cursor or change its colours."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class UsageError(MealkitError):

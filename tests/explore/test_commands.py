@@ -102,6 +102,15 @@ def test_cells_do_no_harm() -> None:
     assert spark((0, 1, 8)) == " ▂█"
 
 
+def test_errors_do_no_harm(mealkit: Mealkit, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\x1b[31m,b\n1,2\n")
+    code, out, err = mealkit("data", "preview", tmp_path / "x.csv", "--columns", "zzzzz\x9b")
+    assert (code, out) == (3, "")
+    assert "\\x9b" in err
+    assert "the file has: a\\x1b[31m, b" in err
+    assert not any(char in err for char in "\x1b\x9b")
+
+
 def test_a_profile_on_a_terminal(mealkit: Mealkit) -> None:
     code, out, err = mealkit("data", "profile", RETAIL, "--target", "weeklySales")
     assert (code, err) == (0, "")

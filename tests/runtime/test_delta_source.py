@@ -11,15 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mealkit.errors import EmptyDataError, SettingsError, UnreadableDataError
-from mealkit_runtime.dataset import fingerprint, locate, read_table, row_count
+from mealkit.errors import EmptyDataError, SchemaError, SettingsError, UnreadableDataError
+from mealkit_runtime.dataset import fingerprint, locate, pieces, read_table, row_count
 from mealkit_runtime.query import make_query
 from mealkit_runtime.schema import schema_of
+from mealkit_runtime.shard import Shard
+from mealkit_runtime.shard_source import part_of
 
 DAY = dt.datetime(2026, 1, 1, 12)
 
@@ -143,24 +146,73 @@ def test_what_is_refused(table: Path, tmp_path: Path) -> None:
         (f"{table}@v9", UnreadableDataError, "cannot be read"),
         (f"delta:{tmp_path}", UnreadableDataError, "no Delta table"),
         (f"{table}@2026-99-99", SettingsError, "not a version"),
+        (f"{table}@2025-12-31", UnreadableDataError, "not there yet: its first version is of 2026-01-01T00:00:00Z"),
         (f"{tmp_path}/x.csv@v1", UnreadableDataError, "no such file"),
     ):
         with pytest.raises(error, match=message) as caught:
             locate(uri)
         assert caught.value.hint
-    mapped = tmp_path / "mapped"
-    write_deltalake(mapped, pa.table({"n": [1]}))
-    log = mapped / "_delta_log" / f"{0:020}.json"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    for line in lines:
-        if "protocol" in line:
-            line["protocol"] = {
-                "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["columnMapping"],
-                "writerFeatures": ["columnMapping"],
-            }  # fmt: skip
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(UnreadableDataError, match="columnMapping"):
-        locate(str(mapped))
+    for mode, nested in (("id", "where"), ("name", "col-5")):
+        with pytest.raises(UnreadableDataError, match="columnMapping"):
+            locate(str(mapped(tmp_path / mode, mode, nested)))
+
+
+def mapped(folder: Path, mode: str = "name", nested: str = "where") -> Path:
+    """A table of which columns were renamed and dropped, as Spark writes it: the file keeps the first names."""
+    (folder / "col-4=7").mkdir(parents=True)
+    file = folder / "col-4=7" / "part.parquet"
+    where = pa.array([{nested: "x"}, None, {nested: "z"}])
+    # What is called n in the file was dropped, and what is n now is col-1 there.
+    pq.write_table(pa.table({"n": [9, 9, 9], "col-1": [1, 2, 3], "shop": ["a", "b", None], "at": where}), file)
+
+    def column(name: str, kind: Any, stored: str, number: int) -> dict[str, Any]:
+        about = {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": stored}
+        return {"name": name, "type": kind, "nullable": True, "metadata": about}
+
+    inner = {"type": "struct", "fields": [column("where", "string", nested, 5)]}
+    columns = [("n", "long", "col-1"), ("the shop", "string", "shop"), ("at", inner, "at"), ("year", "long", "col-4")]
+    schema = {"type": "struct", "fields": [column(*one, number) for number, one in enumerate(columns, 1)]}
+    stats = {"numRecords": 3, "minValues": {"col-1": 1}, "maxValues": {"col-1": 3}, "nullCount": {"col-1": 0}}
+    actions: list[dict[str, Any]] = [
+        {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}},
+        {"metaData": {
+            "id": "0", "format": {"provider": "parquet", "options": {}}, "schemaString": json.dumps(schema),
+            "partitionColumns": ["year"], "createdTime": 1,
+            "configuration": {"delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": "5"},
+        }},
+        {"add": {
+            "path": "col-4=7/part.parquet", "partitionValues": {"col-4": "7"}, "size": file.stat().st_size,
+            "modificationTime": 1, "dataChange": True, "stats": json.dumps(stats),
+        }},
+    ]  # fmt: skip
+    (folder / "_delta_log").mkdir()
+    (folder / "_delta_log" / f"{0:020}.json").write_text("".join(json.dumps(action) + "\n" for action in actions))
+    return folder
+
+
+def test_columns_that_were_renamed_and_dropped(tmp_path: Path) -> None:
+    folder = mapped(tmp_path / "t")
+    first = {"n": 1, "the shop": "a", "at": {"where": "x"}, "year": 7}
+    assert rows(folder)[0] == first
+    assert [row["n"] for row in rows(folder)] == [1, 2, 3]
+    assert rows(folder, where="n < 2 and year = 7") == [first]
+    assert rows(folder, where="`the shop` is null", columns="n") == [{"n": 3}]
+    assert rows(folder, flatten=True, where="at.where = 'z'", columns="n,at.where") == [{"n": 3, "at.where": "z"}]
+    assert sum(map(len, pieces(locate(str(folder), make_query(where="n > 3")), schema_of(None), 10))) == 0
+    with pytest.raises(SchemaError, match="'col-1', which the query names, is missing"):
+        rows(folder, columns="col-1")
+    source = part_of(locate(str(folder)), Shard(0, 1), "n")
+    assert [file.groups for file in source.files] == [(0,)]
+
+
+def test_files_that_vacuum_removed(tmp_path: Path) -> None:
+    for n in (1, 2):
+        write_deltalake(tmp_path / "t", pa.table({"n": [n]}), mode="overwrite")
+    DeltaTable(tmp_path / "t").vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    assert rows(tmp_path / "t") == [{"n": 2}]
+    with pytest.raises(UnreadableDataError, match="no such file") as caught:
+        rows(f"{tmp_path}/t@v0")
+    assert "VACUUM" in str(caught.value.hint)
 
 
 def test_names_that_only_look_like_a_version(tmp_path: Path) -> None:

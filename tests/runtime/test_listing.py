@@ -140,3 +140,30 @@ def test_the_folders_of_a_pattern_name_columns_however_it_is_written(
         found = read_table(locate(pattern), schema_of(None))[0]
         assert found.to_pylist() == [{"n": n, "year": 2026, "month": 10} for n in (1, 2)], pattern
     assert rows("h", where="month < 5 and n = 2") == 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"n": 1}\n' * 50_000)
+    (tmp_path / "y.parquet").write_bytes(put(tmp_path / "z.parquet").read_bytes())
+
+    def grow() -> None:
+        with (tmp_path / "x.jsonl").open("a") as file:
+            file.write('{"n": 2}\n')
+
+    def replace() -> None:
+        copy = tmp_path / "copy"
+        copy.write_bytes((tmp_path / "y.parquet").read_bytes())
+        copy.rename(tmp_path / "y.parquet")
+
+    for name, change in (("x.jsonl", grow), ("y.parquet", replace)):
+        tables = pieces(locate(f"{tmp_path}/{name}"), schema_of(None), 10)
+        next(tables)
+        change()
+        with pytest.raises(UnreadableDataError, match="changed while it was read") as caught:
+            list(tables)
+        assert caught.value.where == f"{tmp_path}/{name}"
+    source = locate(str(tmp_path / "x.jsonl"))
+    grow()
+    with pytest.raises(UnreadableDataError, match="changed while it was read"):
+        list(pieces(source, schema_of(None), 10))
+    assert rows(tmp_path / "x.jsonl", limit=3) == 3

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from mealkit.errors import MealkitError, RecipeError
+from mealkit.errors import MealkitError, RecipeError, harmless
 
 
 def color() -> bool | None:
@@ -23,12 +23,12 @@ def print_error(message: str, *, where: str | None = None, hint: str | None = No
     """An error on standard error: the message in red, where and hint below."""
     if trace:
         traceback.print_exc()
-    head, _, rest = message.partition(":")
+    head, _, rest = harmless(message).partition(":")
     click.echo(click.style(head + ":", fg="red", bold=True) + rest, err=True, color=color())
     if where:
-        click.echo(f"  at: {where}", err=True)
+        click.echo(f"  at: {harmless(where)}", err=True)
     if hint:
-        click.echo(click.style("hint:", fg="cyan") + f" {hint}", err=True, color=color())
+        click.echo(click.style("hint:", fg="cyan") + f" {harmless(hint)}", err=True, color=color())
 
 
 def fail(error: MealkitError, *, as_json: bool = False) -> NoReturn:
