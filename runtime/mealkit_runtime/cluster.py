@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -14,7 +15,7 @@ from mealkit.errors import MealkitError, RetryableError
 
 from .cluster_task import Lent, Order
 from .crew import error_of
-from .engine import cluster_address, need_distributed
+from .engine import answers, cluster_address, need_distributed, no_scheduler
 from .model import StoredModel
 from .run import Run
 from .worker import Failed
@@ -185,24 +186,18 @@ def _client(run: Run, default: bool) -> Any:
     from distributed import Client
 
     make: Any = Client
-    address, until = cluster_address(str(run.config.engine)), time.monotonic() + run.config.engine_wait
+    engine, until = str(run.config.engine), time.monotonic() + run.config.engine_wait
     told = False
-    while True:
-        try:
-            client = make(address, timeout=3, set_as_default=default)
-            break
-        except (OSError, TimeoutError) as error:
-            run.stopper.check()
-            if time.monotonic() > until:
-                raise RetryableError(
-                    f"no scheduler answers: {type(error).__name__}",
-                    where=run.config.engine,
-                    hint="start one with the mode `scheduler` of the same image, and check host and port",
-                ) from None
-            if not told:
-                told = True
-                run.reporter.log("info", f"waiting for the scheduler at {run.config.engine}")
-            time.sleep(0.5)
+    while not asyncio.run(answers(engine, "client")):
+        run.stopper.check()
+        if time.monotonic() > until:
+            raise no_scheduler(engine)
+        if not told:
+            told = True
+            run.reporter.log("info", f"waiting for the scheduler at {engine}")
+        time.sleep(0.5)
+    with faults(run, OSError):
+        client = make(cluster_address(engine), set_as_default=default)
     # joblib's data go to all workers, so that none of them takes some along when it dies.
     client.scatter = functools.partial(client.scatter, broadcast=True)
     return client

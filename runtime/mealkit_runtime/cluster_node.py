@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mealkit.errors import RetryableError, SettingsError, Stopped
+from mealkit.errors import SettingsError, Stopped
 from mealkit.redact import Redactor
 from mealkit.spec import RecipeSpec
 
 from .config import Sources, engine_wait, workers
 from .crew import crew_size
-from .engine import SPEC_DIGEST, cluster_address, need_distributed
+from .engine import SPEC_DIGEST, answers, cluster_address, need_distributed, no_scheduler
 from .place import settled
 from .setting import SCHEDULER, WORKER
 
@@ -133,27 +133,16 @@ def _node(address: str, digest: str, count: int) -> Any:
 
 async def _begin(node: Any, engine: str, wait: int, say: Callable[[str], None] | None) -> None:
     """Start it, as soon as the scheduler answers."""
-    from distributed.comm import core
-
-    connect: Any = core.connect
-
     until, told = time.monotonic() + wait, say is None
     while True:
-        try:
-            comm = await connect(node.scheduler.addr, timeout=2, **node.security.get_connection_args("worker"))
-            await comm.close()
+        if await answers(engine, "worker"):
             break
-        except (TimeoutError, OSError):
-            if time.monotonic() > until:
-                raise RetryableError(
-                    "no scheduler answers",
-                    where=engine,
-                    hint="start one with the mode `scheduler` of the same image, and check host and port",
-                ) from None
-            if not told and say is not None:
-                told = True
-                say(f"waits for the scheduler at {engine}")
-            await asyncio.sleep(0.5)
+        if time.monotonic() > until:
+            raise no_scheduler(engine)
+        if not told and say is not None:
+            told = True
+            say(f"waits for the scheduler at {engine}")
+        await asyncio.sleep(0.5)
     await node
 
 

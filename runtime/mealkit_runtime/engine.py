@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from mealkit.errors import SettingsError
+from mealkit.errors import RetryableError, SettingsError
 
 from .file_system import redact
 
@@ -28,6 +29,45 @@ def cluster_address(engine: str) -> str:
             hint="write dask://HOST:PORT, such as dask://10.0.0.7:8786; dask+tls:// for TLS",
         )
     return f"{'tls' if match[1] else 'tcp'}://{match[2]}:{match[3]}"
+
+
+async def answers(engine: str, role: str) -> bool:
+    """Whether a scheduler answers.
+
+    Args:
+        engine: ``dask://HOST:PORT``.
+        role: Who asks, for Dask's certificates: ``client`` or ``worker``.
+
+    Raises:
+        SettingsError: Dask's own settings (for TLS, say) do not allow to ask.
+    """
+    import distributed
+    from distributed.comm import core
+
+    connect: Any = core.connect
+    security: Any = distributed.Security
+    address = cluster_address(engine)
+    try:
+        comm = await connect(address, timeout=2, **security().get_connection_args(role))
+        await comm.close()
+        return True
+    except (TimeoutError, OSError):
+        return False
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"Dask does not connect: {error}",
+            where=engine,
+            hint="dask+tls://HOST:PORT is for TLS, and needs certificates in DASK_DISTRIBUTED__COMM__TLS__…",
+        ) from None
+
+
+def no_scheduler(engine: str) -> RetryableError:
+    """The error of a scheduler that nobody heard of."""
+    return RetryableError(
+        "no scheduler answers",
+        where=engine,
+        hint="start one with the mode `scheduler` of the same image, and check host and port",
+    )
 
 
 def need_distributed() -> None:

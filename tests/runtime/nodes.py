@@ -39,11 +39,11 @@ class Nodes:
         engine: What ``--engine`` takes.
     """
 
-    def __init__(self, folder: Path, recipe: str, workers: int) -> None:
+    def __init__(self, folder: Path, recipe: str, workers: int, scheme: str = "dask") -> None:
         self.folder = folder
         self.port = free_port()
         self.http = free_port()
-        self.engine = f"dask://127.0.0.1:{self.port}"
+        self.engine = f"{scheme}://127.0.0.1:{self.port}"
         file = folder / f"{recipe}.json"
         file.write_text(spec_of(recipe).to_json())
         self.environment = {

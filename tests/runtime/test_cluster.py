@@ -406,6 +406,45 @@ def test_a_node_waits_for_its_scheduler_and_stops(tmp_path: Path) -> None:
     assert "hint:" in err
 
 
+def test_by_tls(
+    grove: Callable[..., Outcome],
+    model: Callable[..., Path],
+    new: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scheduler, worker and run show one another their certificates; who has none is told."""
+    folder = model()
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    nobody = f"dask+tls://127.0.0.1:{free_port()}"
+    argv = ("score", "--input", new, "--model", folder, "--output", tmp_path / "s", "--run-id", "r")
+    outcome = grove(*argv, "--engine", nobody, "--engine-wait", "0")
+    assert (outcome.code, outcome.error["code"]) == (2, "settings"), outcome.err
+    assert "certificates" in outcome.error["hint"]
+    assert "Traceback" not in outcome.err
+    variables = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "cert.pem"}
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        variables[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = "cert.pem"
+        variables[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = "key.pem"
+    paths = {name: str(tmp_path / file) for name, file in variables.items()}
+    always = {"DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls", "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true"}
+    for name, value in (paths | always).items():
+        monkeypatch.setenv(name, value)
+    nodes = Nodes(tmp_path, "grove", 1, scheme="dask+tls")
+    try:
+        process = started(*argv, "--engine", nodes.engine, MEALKIT_RECIPE=nodes.environment["MEALKIT_RECIPE"])
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+        assert len(rows(tmp_path / "s", "r")) == 2_000
+        assert "tls://127.0.0.1" in nodes.told("scheduler")
+    finally:
+        nodes.close()
+
+
 def _spec(folder: Path) -> str:
     file = folder / "spec.json"
     file.write_text(GROVE.to_json())
