@@ -26,6 +26,12 @@ from .stop import Interrupted, Stopper, stopped
 
 INTERNAL_EXIT = 1
 
+_NODE_EPILOG = """\
+settings are taken from arguments, then the environment, then the defaults; Dask's own (DASK_…) hold too
+
+exit status: 0 the scheduler has gone, 2 your mistake, 75 no scheduler answered, 143 stopped, 1 anything else
+"""
+
 _ABOUT = {
     "train": "Train a model and write it, with its metrics, to a model directory.",
     "evaluate": "Judge a trained model on a dataset whose target is known.",
@@ -423,7 +429,8 @@ def parse(argv: Sequence[str], prog: str) -> dict[str, Any] | None:
 def mode_parser(mode: str, prog: str) -> ArgumentParser:
     """The parser of one mode's arguments."""
     examples = "\n".join(f"  {prog} {example}" for example in _EXAMPLES[mode])
-    epilog = f"examples:\n{examples}\n" + ("" if mode == DESCRIBE else "\n" + _EPILOG)
+    more = {DESCRIBE: "", **dict.fromkeys(NODES, "\n" + _NODE_EPILOG)}.get(mode, "\n" + _EPILOG)
+    epilog = f"examples:\n{examples}\n{more}"
     parser = _Parser(
         prog=f"{prog} {mode}",
         description=_ABOUT[mode],
