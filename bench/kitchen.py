@@ -209,7 +209,9 @@ class Kitchen:
         click.secho("mlflow", bold=True, err=True)
         venv = self.folder / "venv"
         self.run(self._python("-m", "venv", str(venv)))
-        wanted = [f"{name}=={_version(name)}" for name in ("scikit-learn", "pandas", "pyarrow", "numpy", "joblib")]
+        wanted = [
+            f"{name}=={_version(name)}" for name in ("scikit-learn", "pandas", "pyarrow", "numpy", "joblib", "skops")
+        ]
         python = str(venv / "bin/python")
         self.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "mlflow-skinny", *wanted])
         self.run([python, "-c", _MLFLOW_SAVE, "model.joblib", "mlflow-model"])

@@ -28,6 +28,8 @@ from types import FrameType
 
 from mealkit.errors import Stopped
 
+from .files import STAGING
+
 GRACE = 4.0
 """Seconds that the recipe's code has to return after the first signal."""
 
@@ -216,6 +218,9 @@ class Stopper:
     def _remove(self) -> None:
         for folder in list(self._staging):
             shutil.rmtree(folder, ignore_errors=True)
+            if folder.parent.name == STAGING:
+                with contextlib.suppress(OSError):
+                    folder.parent.rmdir()  # unless another run works there
 
 
 def stopped(since: float) -> Stopped:
