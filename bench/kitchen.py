@@ -91,7 +91,7 @@ while start < rows:
         columns["ordered"] = (random.random(count) < chance).astype(int)
     table = pa.table(columns)
     writer = writer or pq.ParquetWriter(file, table.schema)
-    writer.write_table(table, row_group_size=250_000)
+    writer.write_table(table, row_group_size=int(sys.argv[5]))
     start += count
 writer.close()
 """
@@ -149,10 +149,13 @@ _IMPORTS = "import light, light_rows, pandas, pyarrow.parquet, time; print(time.
 class Kitchen:
     """Recipe, model and data in a folder, and the commands of each side."""
 
-    def __init__(self, folder: Path, rows: int, batch_rows: int, *, schema: bool = True, trees: int = 0) -> None:
+    def __init__(
+        self, folder: Path, rows: int, batch_rows: int, *, schema: bool = True, trees: int = 0, group: int = 250_000
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.rows = rows
+        self.group = group
         self.batch_rows = batch_rows
         self.environment = {**os.environ, "PYTHONPATH": str(folder), "MEALKIT_RECIPE": str(folder / "recipe.json")}
         declared = 'input = "light_rows:Visit"' if schema else ""
@@ -236,7 +239,8 @@ class Kitchen:
 
     def data(self, name: str, rows: int, what: str = "none") -> None:
         """Make a Parquet file of so many rows, with the target or without."""
-        subprocess.run([sys.executable, "-c", _DATA, self.folder / name, str(rows), str(FEATURES), what], check=True)
+        command = self._python("-c", _DATA, name, str(rows), str(FEATURES), what, str(self.group))
+        subprocess.run(command, cwd=self.folder, check=True)
 
     def mode(self, *arguments: str) -> Sequence[str]:
         """The command that runs a mode of mealkit."""

@@ -71,7 +71,7 @@ def main(
         if "d" in wanted:
             report["delta"] = scale.delta(kitchen, 2 * repeats + 1)
         if "k" in wanted:
-            heavy = Kitchen(folder / "heavy", rows // 25, rows // 500, trees=100)
+            heavy = Kitchen(folder / "heavy", rows // 25, rows // 500, trees=100, group=rows // 500)
             report["cluster"] = scale.cluster(heavy, repeats)
     report["seconds"] = time.monotonic() - begun
     machine = read_machine("docker")
